@@ -1,0 +1,44 @@
+"""START HERE: units, axes, wavelength grid, colour space and label vocabularies of the whole project.
+
+Units      1 scene unit = 1 mm; wavelengths in nm; coefficients in mm^-1; the unit is part of every name.
+Axes       x to the right and y down in the picture, z down into the skin, z = 0 at the skin surface.
+           Arrays of tissue are indexed [y, x] or [y, x, z]; pictures [row, column, channel].
+Scattering `mu_s` and `mu_s_prime` = mu_s (1 - g) never share a name.
+Colour     linear values are CIE XYZ under D65, 2 degree observer, where a perfect white diffuser has Y = 1;
+           finished pictures are 8-bit sRGB (IEC 61966-2-1).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DIAGNOSES: Final = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")  # ISIC 2018 Task 3
+HEALTHY: Final = "healthy"
+BENIGN_MALIGNANT: Final = {
+    "MEL": "malignant",
+    "BCC": "malignant",
+    "AKIEC": "indeterminate",
+    "NV": "benign",
+    "BKL": "benign",
+    "DF": "benign",
+    "VASC": "benign",
+    HEALTHY: "benign",
+}
+MASK_STATUS: Final = ("exact", "inherited", "predicted", "human", "none")
+DIAGNOSIS_STATUS: Final = (
+    "by_construction", "requested", "inherited", "histopathology", "clinical", "predicted", "unknown",
+)
+GENERATORS: Final = ("physics", "diffusion", "gan", "real")
+MODALITIES: Final = ("dermoscopic", "clinical")
+DERMOSCOPIC_TYPES: Final = ("contact polarized", "contact non-polarized", "non-contact polarized")
+
+#: Lower bounds in degrees of ITA classes 1..5; class 6 lies below the last (Chardon 1991; Del Bino 2013).
+ITA_CLASS_LOWER_DEG: Final = (55.0, 41.0, 28.0, 10.0, -30.0)
+
+
+def ita_class(ita_deg: float) -> int:
+    """Class 1 (very light) to 6 (dark) of an individual typology angle in degrees (Del Bino & Bernerd 2013)."""
+    for number, lower in enumerate(ITA_CLASS_LOWER_DEG, start=1):
+        if ita_deg > lower:
+            return number
+    return 6

@@ -1,0 +1,66 @@
+"""SceneSpec: what is rendered, in NumPy only. Built from a SampleRecord by anatomy, lesion and hair; no Mitsuba here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class TissueGrid:
+    """Chromophore fields on a grid: square columns in x and y, two z zones, piecewise constant in each cell.
+
+    The fine zone (index z_edges_fine_mm) holds everything from the surface down to below the deepest pigment of the
+    epidermis and papillary dermis: light is scattered there by Henyey-Greenstein with g = 0.8. The coarse zone
+    below it is the dermis (isotropic, reduced scattering); under it lies a homogeneous hypodermis without end.
+
+    name                    type            meaning
+    column_mm               float           width of a fine column; the coarse columns are `coarse_factor` times wider
+    origin_mm               float           x and y of the first column's edge relative to the picture's left / top edge (negative: margin)
+    z_edges_fine_mm         (nf+1,)         cell edges, 0 first, uniform in two runs: 5 um steps to 0.15 mm, 12.5 um steps below
+    z_edges_coarse_mm       (nc+1,)         starts where the fine zone ends, ends at the hypodermis
+    melanin_fine            (n, n, nf)      melanosome volume fraction
+    blood_fine              (n, n, nf)      blood volume fraction
+    dej_mm                  (n, n)          depth of the dermal-epidermal junction (epidermis above it)
+    melanin_coarse          (m, m, nc)      as above, m = n / coarse_factor
+    blood_coarse            (m, m, nc)
+    """
+
+    column_mm: float
+    coarse_factor: int
+    origin_mm: float
+    z_edges_fine_mm: F32
+    z_edges_coarse_mm: F32
+    melanin_fine: F32
+    blood_fine: F32
+    dej_mm: F32
+    melanin_coarse: F32
+    blood_coarse: F32
+
+
+@dataclass(frozen=True, slots=True)
+class HairStrand:
+    """One hair: control points (k, 4) as x, y, z (mm, z negative above the skin), radius (mm)."""
+
+    points_mm: F32
+    vellus: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSpec:
+    """Everything the renderer needs for one picture besides the record itself.
+
+    tissue       grid with the lesion in it
+    surface_height_um  (n, n) relief of the skin under the gel (furrows negative), same columns as the grid
+    hair         strands
+    attributes   name -> (n, n) bool: footprint of each dermoscopic structure on the grid
+    """
+
+    tissue: TissueGrid
+    surface_height_um: F32
+    hair: tuple[HairStrand, ...]
+    attributes: dict[str, NDArray[np.bool_]]

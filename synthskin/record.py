@@ -1,0 +1,173 @@
+"""SampleRecord: every parameter of one picture, each with its unit, its bounds and its source.
+
+A record is flat groups of numbers: `record.skin.melanosome_fraction`. Its keys are what `--set`, presets and
+`params` in metadata.jsonl use: `skin.melanosome_fraction`. It is frozen; assignment raises. Values outside the
+bounds raise `RecordError` (they are never clamped).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+
+class RecordError(ValueError):
+    """A field is unknown, has the wrong type or lies outside its bounds. One line, meant for the user."""
+
+
+def _number(low: float, high: float, default: float, doc: str, source: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "doc": doc, "source": source})
+
+
+def _integer(low: int, high: int, default: int, doc: str, source: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "doc": doc, "source": source, "integer": True})
+
+
+def _choice(options: tuple[str, ...], default: str, doc: str, source: str) -> Any:
+    return field(default=default, metadata={"options": options, "doc": doc, "source": source})
+
+
+@dataclass(frozen=True, slots=True)
+class Skin:
+    """Healthy skin around and under the lesion."""
+
+    melanosome_fraction: float = _number(0.001, 0.60, 0.03, "mean volume fraction of melanosomes in the epidermis", "Jacques 1998 (OMLC): 0.013-0.43")
+    basal_melanin_share: float = _number(0.0, 0.95, 0.6, "share of the melanin that sits in the basal layer, the rest through the living epidermis", "Thong 2003; Alaluf 2002")
+    blood_fraction: float = _number(0.0005, 0.15, 0.005, "mean blood volume fraction of the dermis", "Jacques 2013: 0.002-0.07")
+    oxygenation: float = _number(0.0, 1.0, 0.75, "oxygen saturation of the blood", "Jacques 2013")
+    epidermis_thickness_um: float = _number(30.0, 200.0, 70.0, "mean thickness of the epidermis with its ridges", "Sandby-Moller 2003: 56-97 um")
+    dermis_thickness_mm: float = _number(0.5, 4.0, 1.5, "depth of the dermis-hypodermis boundary under the epidermis", "Laurent 2007")
+    scattering_scale: float = _number(0.3, 3.0, 1.0, "factor on the reduced scattering of epidermis and dermis", "Jacques 2013")
+    scattering_power: float = _number(0.5, 2.5, 1.292, "exponent b of the dermis: mu_s' = a (lambda/500 nm)^-b", "Jacques 2013: 0.7-2.5")
+    vessel_radius_um: float = _number(0.0, 60.0, 8.0, "mean vessel radius for the packing (sieve) correction of blood absorption; 0 = dilute blood", "van Veen 2002")
+    rete_ridge_depth_um: float = _number(0.0, 150.0, 40.0, "how much deeper ridges reach than the roof of the papillae", "Timar 2000")
+    rete_spacing_um: float = _number(80.0, 500.0, 200.0, "mean distance between neighbouring ridges", "Argenziano 2003: network mesh")
+    blood_mottle: float = _number(0.0, 1.0, 0.3, "relative lateral variation of the blood fraction", "synthskin, by design")
+    melanin_mottle: float = _number(0.0, 1.0, 0.15, "relative lateral variation of the epidermal melanin", "synthskin, by design")
+    plexus_vessel_density: float = _number(0.0, 10.0, 1.0, "visible superficial vessels, mm of length per mm^2", "synthskin, by design")
+    furrow_spacing_mm: float = _number(0.1, 2.0, 0.5, "distance between primary furrows of the skin relief", "Hashimoto 1974")
+    furrow_depth_um: float = _number(0.0, 150.0, 40.0, "depth of the primary furrows", "Hashimoto 1974: 20-100 um")
+    follicle_density_per_cm2: float = _number(0.0, 400.0, 20.0, "follicular openings per cm^2", "Otberg 2004: 14-292")
+
+
+@dataclass(frozen=True, slots=True)
+class Hair:
+    """Terminal hair as curves on the skin, and vellus hair."""
+
+    count: int = _integer(0, 400, 8, "terminal hairs in the picture", "synthskin, by design")
+    length_mm: float = _number(0.5, 40.0, 9.0, "mean length", "Otberg 2004")
+    thickness_um: float = _number(10.0, 150.0, 70.0, "mean diameter", "Otberg 2004; Franbourg 2003: 50-120 um")
+    eumelanin: float = _number(0.0, 10.0, 1.3, "eumelanin concentration of the fibre (0.3 blond, 1.3 brown, 8 black)", "d'Eon 2011; Chiang 2016")
+    pheomelanin: float = _number(0.0, 10.0, 0.2, "pheomelanin concentration of the fibre", "d'Eon 2011; Chiang 2016")
+    curl: float = _number(0.0, 1.0, 0.2, "0 straight ... 1 tightly curled", "synthskin, by design")
+    direction_deg: float = _number(0.0, 360.0, 0.0, "mean direction of growth in the picture plane, from +x towards +y", "synthskin, by design")
+    direction_spread_deg: float = _number(0.0, 180.0, 25.0, "standard deviation of the directions", "synthskin, by design")
+    vellus_count: int = _integer(0, 400, 0, "fine pale vellus hairs in the picture (not counted in `count`)", "Otberg 2004")
+
+
+@dataclass(frozen=True, slots=True)
+class Lesion:
+    """A melanocytic growth; ignored where diagnosis is healthy."""
+
+    diameter_mm: float = _number(0.5, 20.0, 5.0, "equivalent diameter at growth_time 1", "ISIC; Bauer 2004")
+    centre_x_mm: float = _number(-10.0, 10.0, 0.0, "centre from the middle of the picture, to the right", "synthskin, by design")
+    centre_y_mm: float = _number(-10.0, 10.0, 0.0, "centre from the middle of the picture, downwards", "synthskin, by design")
+    elongation: float = _number(1.0, 3.0, 1.25, "long over short diameter", "Claridge 1992")
+    orientation_deg: float = _number(0.0, 180.0, 0.0, "direction of the long axis", "synthskin, by design")
+    regularity: float = _number(0.0, 1.0, 0.8, "1 round and even ... 0 lobed, notched and uneven", "synthskin, by design")
+    growth_time: float = _number(0.05, 1.0, 1.0, "time axis of the growth; the same seed at later times contains the earlier lesion", "synthskin, by design")
+    border_width_mm: float = _number(0.05, 2.0, 0.4, "distance over which pigment fades at the border", "synthskin, by design")
+    epidermal_melanin: float = _number(0.0, 0.6, 0.05, "melanosome fraction added through the living epidermis", "Jacques 1998")
+    junctional_melanin: float = _number(0.0, 0.9, 0.35, "melanosome fraction added in the basal layer of ridges", "synthskin, by design")
+    dermal_melanin: float = _number(0.0, 0.5, 0.0, "melanosome fraction added in nests of the upper dermis", "synthskin, by design")
+    dermal_depth_um: float = _number(30.0, 600.0, 120.0, "mean depth of the dermal nests below the junction", "synthskin, by design")
+    network_strength: float = _number(0.0, 1.0, 0.8, "share of the junctional melanin that is bound to the ridges", "Argenziano 2003")
+    network_spacing_um: float = _number(100.0, 500.0, 200.0, "mesh of the pigment network", "Argenziano 2003")
+    heterogeneity: float = _number(0.0, 1.0, 0.3, "relative lateral variation of the lesion's melanin", "synthskin, by design")
+    globule_density_per_mm2: float = _number(0.0, 30.0, 2.0, "nests (globules) per mm^2 of lesion", "Argenziano 2003")
+    globule_diameter_um: float = _number(40.0, 400.0, 130.0, "mean diameter of a globule", "Argenziano 2003")
+    blood_factor: float = _number(0.5, 5.0, 1.3, "blood fraction under the lesion over that of the skin", "synthskin, by design")
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Contact dermoscope: orthographic, ring light, glass plate on gel."""
+
+    dermoscopic_type: str = _choice(("contact polarized", "contact non-polarized"), "contact polarized", "polarisation of light and camera", "ISIC vocabulary")
+    field_of_view_mm: float = _number(2.0, 30.0, 12.0, "width and height of the picture on the skin", "dermatoscopes: 10-20 mm")
+    plate_thickness_mm: float = _number(0.0, 5.0, 1.0, "glass plate; internal reflections come back displaced by 2 t tan(theta)", "synthskin, by design")
+    ring_elevation_deg: float = _number(20.0, 85.0, 50.0, "elevation of the ring light over the skin", "synthskin, by design")
+    light_falloff: float = _number(0.0, 1.0, 0.1, "relative loss of illumination from the centre to the corner", "synthskin, by design")
+    vignette: float = _number(0.0, 1.0, 0.1, "relative loss of the lens from the centre to the corner", "cos^4 law")
+    glare: float = _number(0.0, 0.1, 0.01, "share of the light returned by gel and glass when not polarised", "Fresnel, n 1.40 / 1.50")
+    gel_bubble_count: int = _integer(0, 60, 0, "air bubbles in the gel", "synthskin, by design")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecord:
+    """One picture: identity and four groups of parameters. (preset, seed, index) decide all of it."""
+
+    preset: str
+    set_hash: str
+    seed: int
+    index: int
+    diagnosis: str
+    skin: Skin
+    hair: Hair
+    lesion: Lesion
+    camera: Camera
+
+    def __post_init__(self) -> None:
+        for group in GROUPS:
+            values = getattr(self, group)
+            for spec in dataclasses.fields(values):
+                check_value(f"{group}.{spec.name}", getattr(values, spec.name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dict, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> SampleRecord:
+        """Inverse of `to_dict`; raises RecordError on unknown or missing keys."""
+        data = dict(data)
+        for name, cls in GROUPS.items():
+            known = {f.name for f in dataclasses.fields(cls)}
+            unknown = set(data[name]) - known
+            if unknown:
+                raise RecordError(f"unknown field '{name}.{sorted(unknown)[0]}'")
+            data[name] = cls(**data[name])
+        return SampleRecord(**data)
+
+
+GROUPS: dict[str, type] = {"skin": Skin, "hair": Hair, "lesion": Lesion, "camera": Camera}
+
+
+def field_specs() -> dict[str, dict[str, Any]]:
+    """All settable keys with their metadata: {'skin.blood_fraction': {'low':, 'high':, 'default':, 'doc':, 'source':}}."""
+    return {
+        f"{group}.{f.name}": {**f.metadata, "default": f.default}
+        for group, cls in GROUPS.items()
+        for f in dataclasses.fields(cast(Any, cls))
+    }
+
+
+def check_value(key: str, value: Any) -> Any:
+    """Return `value` if it is allowed for `key`; raise RecordError naming what came and what is allowed."""
+    specs = field_specs()
+    if key not in specs:
+        raise RecordError(f"unknown field '{key}'; see `synthskin presets fields`")
+    spec = specs[key]
+    if "options" in spec:
+        if value not in spec["options"]:
+            raise RecordError(f"{key}={value!r}: allowed are {', '.join(spec['options'])}")
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise RecordError(f"{key}={value!r}: a number from {spec['low']} to {spec['high']} is needed")
+    if spec.get("integer") and value != int(value):
+        raise RecordError(f"{key}={value!r}: a whole number from {spec['low']} to {spec['high']} is needed")
+    if not spec["low"] <= value <= spec["high"]:
+        raise RecordError(f"{key}={value}: allowed is {spec['low']} to {spec['high']}")
+    return int(value) if spec.get("integer") else float(value)

@@ -15,6 +15,29 @@ from synthskin.physics.spectra import table
 
 F64 = NDArray[np.float64]
 
+#: The render's wavelengths in three hero groups of three; within a group mu_s differs by at most 12 %.
+BAND_WAVELENGTH_NM: Final = (430.0, 445.0, 460.0, 500.0, 525.0, 550.0, 580.0, 600.0, 640.0)
+BAND_GROUPS: Final = ((0, 1, 2), (3, 4, 5), (6, 7, 8))
+#: Weights (9, 3) from band reflectance to XYZ, from benchmarks/fit_wavelengths.py (figures in benchmarks/results).
+BAND_WEIGHTS: Final = np.array([
+    [0.028527, 0.000000, 0.283935],
+    [0.080698, 0.005683, 0.165900],
+    [0.062243, 0.026800, 0.480426],
+    [0.000000, 0.078850, 0.158326],
+    [0.077119, 0.231982, 0.000000],
+    [0.066206, 0.252631, 0.000000],
+    [0.197376, 0.179538, 0.000000],
+    [0.248367, 0.152067, 0.000384],
+    [0.189929, 0.072449, 0.000000],
+])
+BAND_WEIGHTS.setflags(write=False)
+
+
+def xyz_from_bands(reflectance: ArrayLike) -> F64:
+    """XYZ (..., 3) of reflectance (..., 9) at BAND_WAVELENGTH_NM; reflectance 1 gives D65 white with Y = 1."""
+    return np.asarray(reflectance, dtype=np.float64) @ BAND_WEIGHTS
+
+
 @cache
 def white_xyz() -> F64:
     """XYZ (3,) of a perfect white diffuser under D65 on the 5 nm tables (0.9504, 1, 1.0888)."""

@@ -1,0 +1,230 @@
+"""Reading a data set: rows, arrays, and `validate`, which lists every fault. Nothing outside the folder is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthskin.dataset.card import MAX_CARD_BYTES, Card, parse_card
+from synthskin.dataset.encode import read_npz, read_png
+from synthskin.dataset.format import MAX_ROW_BYTES, DatasetError, Sample, media_paths, parse_row
+
+_MEDIA_FOLDERS: Final = ("images", "masks", "instances", "hair", "maps")
+_NAMED_FOLDERS: Final = ("attributes", "artefacts")
+_TOP: Final = ("README.md", "dataset.json", "preset.toml", "metadata.jsonl", "preview.png",
+               *_MEDIA_FOLDERS, *_NAMED_FOLDERS)
+
+
+def safe_path(directory: Path, relative: str) -> Path:
+    """`directory/relative`, refused (DatasetError) if it is absolute, climbs out, or passes through a link."""
+    parts = relative.split("/")
+    if not relative or "\\" in relative or "\0" in relative or any(part in ("", ".", "..") for part in parts):
+        raise DatasetError(f"{relative!r}: paths are relative and stay inside the folder")
+    path = directory
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise DatasetError(f"{relative}: passes through a symbolic link; files stay inside the folder")
+    return path
+
+
+def read_card(directory: Path) -> tuple[Card, dict[str, Any]]:
+    """Card and run block; raises DatasetError with the folder's name."""
+    path = safe_path(directory, "dataset.json")
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise DatasetError(f"{path}: larger than {MAX_CARD_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DatasetError(f"{directory}: no dataset.json there; give the folder of a synthskin data set") from None
+    except NotADirectoryError:
+        raise DatasetError(f"{directory}: is not a folder; give the folder of a synthskin data set") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from None
+    try:
+        return parse_card(text)
+    except DatasetError as error:
+        raise DatasetError(f"{directory}/{error}") from None
+
+
+def read_lines(directory: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """(line number, line, whether it ended) of metadata.jsonl, each of bounded length."""
+    path = safe_path(directory, "metadata.jsonl")
+    try:
+        handle = open(path, "rb")  # noqa: SIM115 - closed by the with below
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    with handle:
+        number = 0
+        while line := handle.readline(MAX_ROW_BYTES + 2):
+            number += 1
+            yield number, line.rstrip(b"\r\n"), line.endswith(b"\n")
+            if len(line) > MAX_ROW_BYTES:
+                return
+
+
+def read_rows(directory: Path) -> list[dict[str, Any]]:
+    """All rows; raises DatasetError at the first bad one. An unfinished last line (a run under way) is left out."""
+    rows = []
+    for number, line, ended in read_lines(directory):
+        try:
+            rows.append(parse_row(line))
+        except DatasetError as error:
+            if not ended:
+                break
+            raise DatasetError(f"{directory}/metadata.jsonl, line {number}: {error}") from None
+    return rows
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set on disk: `card`, `rows`, `load(i)`; iterating gives Samples in the order of the rows."""
+
+    directory: Path
+    card: Card
+    rows: tuple[dict[str, Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.load(i) for i in range(len(self.rows)))
+
+    def load(self, position: int) -> Sample:
+        """Decode the sample of `rows[position]`; raises DatasetError."""
+        return load_sample(self.directory, self.rows[position], self.card)
+
+
+def open_dataset(directory: str | Path) -> Dataset:
+    """Open a set; raises DatasetError if there is none, or a row breaks the contract."""
+    directory = Path(directory)
+    card, _ = read_card(directory)
+    return Dataset(directory, card, tuple(read_rows(directory)))
+
+
+def load_sample(directory: Path, row: dict[str, Any], card: Card) -> Sample:
+    """Decode all of a row's files and check them against each other; raises DatasetError naming the file."""
+    arrays: dict[str, Any] = {}
+    paths = media_paths(row, maps=bool(card.engine.get("maps")))
+    for role, relative in paths.items():
+        path = safe_path(directory, relative)
+        try:
+            arrays[role] = read_npz(path) if role == "maps" else read_png(path)
+            if role != "maps":
+                _check_array(role, arrays[role], arrays["image"], row)
+        except DatasetError as error:
+            raise DatasetError(f"{relative}: {error}") from None
+    if card.size_px and arrays["image"].shape[:2] != (card.size_px, card.size_px):
+        raise DatasetError(f"{paths['image']}: {arrays['image'].shape[1]} x {arrays['image'].shape[0]} pixels, "
+                           f"the card says {card.size_px}")
+    for name, array in arrays.get("maps", {}).items():
+        if array.dtype != np.float32 or array.shape != arrays["image"].shape[:2] or not np.isfinite(array).all():
+            raise DatasetError(f"{paths['maps']}: {name}: finite float32 of the image's size is needed")
+    return Sample(
+        row=row,
+        image=arrays["image"],
+        mask=arrays.get("mask"),
+        hair=arrays.get("hair"),
+        attributes={n: arrays[f"attributes/{n}"] for n in row["attributes"]},
+        artefacts={n: arrays[f"artefacts/{n}"] for n in row["artefacts"]},
+        instances=arrays.get("instances"),
+        maps=arrays.get("maps", {}),
+    )
+
+
+def check_files(directory: Path, row: dict[str, Any], card: Card) -> str | None:
+    """None if all files of the row are whole and fit; else what is wrong."""
+    try:
+        load_sample(directory, row, card)
+    except DatasetError as error:
+        return str(error)
+    return None
+
+
+def validate(directory: str | Path) -> list[str]:
+    """Every fault of a set, one line each; [] if it keeps the contract. Raises DatasetError if there is no set."""
+    directory = Path(directory)
+    card, _ = read_card(directory)
+    faults: list[str] = []
+    for name in ("README.md", "preset.toml"):
+        if not (directory / name).is_file():
+            faults.append(f"{name}: is missing")
+    seen: set[int] = set()
+    for number, line, ended in read_lines(directory):
+        where = f"metadata.jsonl, line {number}"
+        try:
+            row = parse_row(line)
+        except DatasetError as error:
+            if ended:
+                faults.append(f"{where}: {error}")
+            continue  # an unfinished last line is a run under way, or one that was killed
+        if row["index"] in seen:
+            faults.append(f"{where}: index {row['index']} comes twice")
+        seen.add(row["index"])
+        for key, wanted in (("set_hash", card.set_hash), ("seed", card.seed), ("generator", card.generator),
+                            ("preset", card.preset)):
+            if row[key] != wanted:
+                faults.append(f"{where}: {key}={row[key]}, the card says {wanted}")
+        problem = check_files(directory, row, card)
+        if problem:
+            faults.append(f"{where}: {problem}")
+    faults += _strangers(directory)
+    return faults
+
+
+def _strangers(directory: Path) -> list[str]:
+    """Files that no data set has. Media of an index without a row are allowed: a kill can leave them."""
+    faults = []
+    for entry in sorted(os.scandir(directory), key=lambda e: e.name):
+        if entry.is_symlink():
+            faults.append(f"{entry.name}: is a symbolic link; files stay inside the folder")
+        elif entry.name not in _TOP and not entry.name.startswith("."):
+            faults.append(f"{entry.name}: does not belong to a data set")
+    folders = [directory / name for name in _MEDIA_FOLDERS]
+    for kind in _NAMED_FOLDERS:
+        if (directory / kind).is_dir():
+            folders += sorted((directory / kind).iterdir())
+    for folder in folders:
+        if folder.is_symlink() or not folder.exists():
+            continue
+        relative = folder.relative_to(directory)
+        if not folder.is_dir():
+            faults.append(f"{relative}: is not a folder")
+            continue
+        ending = ".npz" if folder.name == "maps" and folder.parent == directory else ".png"
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            stem, dot = os.path.splitext(entry.name)
+            if entry.is_symlink() or not entry.is_file() or dot != ending or not stem.isdigit():
+                faults.append(f"{relative}/{entry.name}: does not belong to a data set")
+    return faults
+
+
+def _check_array(role: str, array: NDArray[Any], image: NDArray[Any], row: Mapping[str, Any]) -> None:
+    if role == "image":
+        if array.ndim != 3 or array.dtype != np.uint8:
+            raise DatasetError("8-bit RGB is needed")
+        return
+    if array.ndim != 2 or array.shape != image.shape[:2]:
+        raise DatasetError(f"{array.shape[1]} x {array.shape[0]} pixels in {array.ndim - 1} channels; "
+                           f"one channel of {image.shape[1]} x {image.shape[0]} is needed")
+    if role != "instances" and not np.isin(array, (0, 255)).all():
+        raise DatasetError("values other than 0 and 255")
+    if role == "mask":
+        if row["diagnosis"] == "healthy" and array.any():
+            raise DatasetError("the mask of healthy skin is not empty")
+        if len(row["boxes"]) <= 1 and [float(v) for v in row["bbox"]] != [float(v) for v in bounding_box(array)]:
+            raise DatasetError(f"bbox={row['bbox']} in the row, the mask has {bounding_box(array)}")
+
+
+def bounding_box(mask: NDArray[Any]) -> list[int]:
+    """[x, y, width, height] in pixels of what is not 0; [] if nothing is."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return []
+    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]

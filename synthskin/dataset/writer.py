@@ -1,0 +1,280 @@
+"""Writing a data set so that the folder is valid at any moment and the same command continues after any stop.
+
+A sample's files go to a temporary name and are renamed; its row is appended last, flushed and synced. So a row always
+has its files. On opening, rows are read back, their files decoded whole, and what is not whole is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final
+
+from synthskin.dataset.card import Card, readme
+from synthskin.dataset.encode import EncodedSample
+from synthskin.dataset.format import NAME_PATTERN, DatasetError, parse_row
+from synthskin.dataset.reader import check_files, read_card, safe_path
+
+LOCK: Final = ".synthskin.lock"
+TEMP: Final = ".synthskin-tmp"
+_OURS: Final = ("README.md", "dataset.json", "preset.toml", "metadata.jsonl", "preview.png")
+_FOLDERS: Final = ("images", "masks", "instances", "hair", "maps")
+_NAMED_FOLDERS: Final = ("attributes", "artefacts")
+_MEDIA: Final = re.compile(r"\d{6,8}\.(png|npz)")
+
+
+@contextlib.contextmanager
+def _told(directory: Path) -> Iterator[None]:
+    """Turn an OSError (full, unwritable ...) into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else str(directory)
+        raise DatasetError(f"{where}: cannot be written: {error.strerror or error}; free or fix it, "
+                           "then give the same command again, or choose another --out") from error
+
+
+def check_target(directory: Path, card: Card, overwrite: bool = False) -> None:
+    """Refuse what may not be written into, without touching anything; raises DatasetError.
+
+    Allowed are: nothing there yet, an empty folder, and a set whose settings are those of `card`.
+    """
+    if not directory.exists() and not directory.is_symlink():
+        parent = next((p for p in directory.absolute().parents if p.exists()), None)
+        if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise DatasetError(f"{directory}: cannot be made in {parent}, which is not a writable folder; "
+                               "choose another --out")
+        return
+    if not directory.is_dir():
+        raise DatasetError(f"{directory}: is not a folder; choose another --out")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise DatasetError(f"{directory}: the folder is not writable; choose another --out")
+    for name in (*_OURS, *_FOLDERS, *_NAMED_FOLDERS):
+        if (directory / name).is_symlink():
+            raise DatasetError(f"{directory / name}: is a symbolic link; a set keeps its files inside its own folder")
+    if not (directory / "dataset.json").is_file():
+        others = sorted(p.name for p in directory.iterdir() if p.name not in (LOCK, TEMP))
+        if others:
+            raise DatasetError(f"{directory}: holds other files ({others[0]}) and is no synthskin data set; "
+                               "choose an empty or new --out")
+        return
+    if overwrite:
+        return
+    there, _ = read_card(directory)
+    for name, wanted in card.identity().items():
+        found = there.identity().get(name)
+        if found != wanted:
+            raise DatasetError(f"{directory}: holds a set with {name} = {found}, {wanted} was asked for; give the "
+                               "same settings to continue it, another --out, or --overwrite to start anew")
+
+
+class DatasetWriter:
+    """One open set. Use as a context manager; `finished` holds the indices that need not be made again.
+
+    directory   folder of the set, made if it is not there
+    card        what the set is; a larger `n` extends
+    preset_toml text of preset.toml
+    overwrite   start anew; deletes only what synthskin writes
+    Raises DatasetError where `check_target` does, where a second run holds the folder, or it cannot be written.
+    """
+
+    def __init__(self, directory: Path, card: Card, preset_toml: str, overwrite: bool = False) -> None:
+        self.directory = directory
+        self.card = card
+        self.run: dict[str, Any] = {}
+        self._preset_toml = preset_toml
+        self._overwrite = overwrite
+        self._rows: dict[int, str] = {}
+        self._metadata: BinaryIO | None = None
+        self._lock: int | None = None
+
+    @property
+    def finished(self) -> frozenset[int]:
+        return frozenset(self._rows)
+
+    def __enter__(self) -> DatasetWriter:
+        check_target(self.directory, self.card, self._overwrite)
+        with _told(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = _take_lock(self.directory)
+        try:
+            check_target(self.directory, self.card, self._overwrite)
+            with _told(self.directory):
+                self._open()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        try:
+            if kind is None or kind is KeyboardInterrupt:
+                self.finish()
+        finally:
+            self._release()
+
+    def write(self, sample: EncodedSample) -> None:
+        """Write one sample: files first, row last. Raises DatasetError; then nothing of it is in the metadata."""
+        if sample.index in self._rows:
+            raise DatasetError(f"index {sample.index} is in the set already")
+        assert self._metadata is not None
+        with _told(self.directory):
+            for relative, data in sample.files.items():
+                self._put(relative, data)
+            start = self._metadata.tell()
+            try:
+                self._metadata.write(sample.line.encode("utf-8"))
+                self._metadata.flush()
+                os.fsync(self._metadata.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._metadata.truncate(start)
+                raise
+        self._rows[sample.index] = sample.line
+
+    def put_extra(self, name: str, data: bytes) -> None:
+        """Write preview.png (or another file of our own at the top of the folder)."""
+        if name not in _OURS:
+            raise DatasetError(f"{name}: allowed are {', '.join(_OURS)}")
+        with _told(self.directory):
+            self._put(name, data)
+
+    def finish(self) -> None:
+        """Sort the rows by index and bring the card up to date."""
+        with _told(self.directory):
+            if self._metadata is not None:
+                self._metadata.close()
+                self._metadata = None
+            self._write_rows()
+            self._put("dataset.json", self.card.to_json(self.run).encode())
+
+    def _open(self) -> None:
+        """Everything that happens under the lock, before the first sample."""
+        _empty_temp(self.directory)
+        (self.directory / TEMP).mkdir(exist_ok=True)
+        if self._overwrite:
+            _delete_ours(self.directory)
+        if (self.directory / "dataset.json").is_file():
+            there, self.run = read_card(self.directory)
+            self.card = replace(self.card, n=max(self.card.n, there.n))
+        self._put("dataset.json", self.card.to_json(self.run).encode())
+        self._put("preset.toml", self._preset_toml.encode())
+        self._put("README.md", readme(self.card).encode())
+        for name in ("images", "masks", "hair"):
+            (self.directory / name).mkdir(exist_ok=True)
+        self._read_rows()
+        self._write_rows()
+        self._metadata = open(self.directory / "metadata.jsonl", "ab")  # noqa: SIM115 - closed by finish or _release
+
+    def _read_rows(self) -> None:
+        """Keep the rows that are whole: readable, of this set, their files decodable."""
+        path = self.directory / "metadata.jsonl"
+        if not path.is_file():
+            return
+        for line in path.read_bytes().split(b"\n"):
+            if not line.strip():
+                continue
+            try:
+                row = parse_row(line)
+            except DatasetError:
+                continue  # cut off by a kill: it is made again
+            if row["set_hash"] != self.card.set_hash or row["seed"] != self.card.seed or row["index"] in self._rows:
+                continue
+            if not check_files(self.directory, row, self.card):
+                self._rows[row["index"]] = line.decode("utf-8") + "\n"
+
+    def _write_rows(self) -> None:
+        data = "".join(self._rows[index] for index in sorted(self._rows)).encode("utf-8")
+        path = self.directory / "metadata.jsonl"
+        if not path.is_file() or path.read_bytes() != data:
+            self._put("metadata.jsonl", data)
+
+    def _put(self, relative: str, data: bytes) -> None:
+        """Write to a temporary name, then rename: a file is there whole or not at all."""
+        target = safe_path(self.directory, relative)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.directory / TEMP / relative.replace("/", "__")
+        try:
+            with open(temporary, "wb") as handle:
+                handle.write(data)
+                if relative in _OURS:
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            os.replace(temporary, target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def _release(self) -> None:
+        if self._metadata is not None:
+            with contextlib.suppress(OSError):
+                self._metadata.close()
+            self._metadata = None
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                _empty_temp(self.directory)
+                (self.directory / TEMP).rmdir()
+            with contextlib.suppress(OSError):
+                (self.directory / LOCK).unlink()
+            os.close(self._lock)
+            self._lock = None
+
+
+def _take_lock(directory: Path) -> int:
+    """Lock the folder for this process. The system drops the lock when the process ends, however it ends."""
+    import fcntl
+
+    path = directory / LOCK
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise DatasetError(f"{directory}: another run is writing into this folder; wait for it, "
+                               "or choose another --out") from None
+        try:
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle
+        except FileNotFoundError:
+            pass  # the other run removed it between our open and our lock
+        os.close(handle)
+
+
+def _empty_temp(directory: Path) -> None:
+    temp = directory / TEMP
+    if temp.is_symlink():
+        raise DatasetError(f"{temp}: is a symbolic link; remove it")
+    if temp.is_dir():
+        for path in temp.iterdir():
+            path.unlink()
+
+
+def _delete_ours(directory: Path) -> None:
+    """Delete what synthskin writes and nothing else; the card goes last, so that a stop half-way can be continued."""
+    folders = [directory / name for name in _FOLDERS]
+    for kind in _NAMED_FOLDERS:
+        parent = directory / kind
+        if parent.is_dir() and not parent.is_symlink():
+            folders += [p for p in sorted(parent.iterdir()) if NAME_PATTERN.fullmatch(p.name) and not p.is_symlink()]
+            folders.append(parent)
+    for folder in folders:
+        if not folder.is_dir() or folder.is_symlink():
+            continue
+        for path in folder.iterdir():
+            if _MEDIA.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
+                path.unlink()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    for name in ("README.md", "preview.png", "metadata.jsonl", "preset.toml", "dataset.json"):
+        (directory / name).unlink(missing_ok=True)
+
+

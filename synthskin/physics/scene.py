@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthskin.physics.lesion.field import LesionField
+
 F32 = NDArray[np.float32]
 
 
@@ -58,9 +60,11 @@ class SceneSpec:
     surface_height_um  (n, n) relief of the skin under the gel (furrows negative), same columns as the grid
     hair         strands
     attributes   name -> (n, n) bool: footprint of each dermoscopic structure on the grid
+    lesion       what the lesion adds, tone-independent (None: healthy skin or left out)
     """
 
     tissue: TissueGrid
     surface_height_um: F32
     hair: tuple[HairStrand, ...]
     attributes: dict[str, NDArray[np.bool_]]
+    lesion: LesionField | None = None

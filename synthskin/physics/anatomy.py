@@ -1,0 +1,193 @@
+"""SampleRecord -> SceneSpec: healthy skin with the lesion in it, as chromophore fraction on the tissue grid, and hair.
+
+Healthy skin: stratum corneum without melanin, living epidermis, a pigmented basal layer that follows an irregular mesh
+of rete ridges, a dermis with mottled blood and a superficial plexus of resolved vessels, furrows and follicles.
+Means are conserved: the epidermal melanin column averages melanosome_fraction x epidermis_thickness_um, the dermal
+blood column blood_fraction x dermis_thickness_mm (both without the lesion).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthskin.conventions import HEALTHY
+from synthskin.physics.hair import grow_hair
+from synthskin.physics.layers import Slab, cells_from_slabs, coarsen, z_edges
+from synthskin.physics.lesion.field import LesionField
+from synthskin.physics.lesion.structures import grow
+from synthskin.physics.mesh import line_profile, polygon_mesh
+from synthskin.physics.noise import F32, NoiseField, keyed_rng
+from synthskin.physics.relief import follicles, furrows
+from synthskin.physics.scene import SceneSpec, TissueGrid
+from synthskin.physics.vessels import splat, vessel_points
+from synthskin.record import SampleRecord
+
+MARGIN = 1 / 12  # of the columns, on each side of the picture
+COARSE_FACTOR = 2
+STRATUM_CORNEUM_UM = 12.0  # 11-18 um (Sandby-Moller 2003)
+BASAL_LAYER_UM = 12.0  # one cell; melanin-rich cells reach further up in dark skin (Thong 2003)
+BASAL_MAX_FRACTION = 0.55
+JUNCTION_MAX_FRACTION = 0.75
+VESSEL_BLOOD_SHARE = 0.35  # at most this share of the dermal blood lies in resolved vessels
+LESION_RIDGE_FACTOR = 0.8  # rete ridges of a nevus are elongated: relative extra depth
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Maps of healthy skin, (n, n). dej_mm depth of the junction, ridge 0..1, the rest as named."""
+
+    dej_mm: F32
+    melanin_um: F32
+    basal_share: F32
+    blood: F32
+    furrow: F32
+    pale: F32
+    surface_height_um: F32
+
+
+def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = True) -> SceneSpec:
+    """Everything the renderer needs for `record`.
+
+    name         type  meaning
+    columns      int   columns of the grid, a multiple of 12; the picture covers the middle 5/6
+    with_lesion  bool  False leaves the lesion out and everything else exactly as it is
+    """
+    if columns < 12 or columns % 12:
+        raise ValueError(f"columns={columns}: a positive multiple of 12 is needed")
+    column_mm = record.camera.field_of_view_mm / (columns * (1 - 2 * MARGIN))
+    axis = ((np.arange(columns) - 0.5 * (columns - 1)) * column_mm).astype(np.float32)
+    lesion = None
+    if with_lesion and record.diagnosis != HEALTHY:
+        lesion = grow(record, axis, axis, column_mm)
+    skin = _healthy_columns(record, axis, column_mm, lesion)
+    bottom_mm = record.skin.epidermis_thickness_um * 1e-3 + record.skin.dermis_thickness_mm
+    fine, coarse = z_edges(bottom_mm)
+    melanin_slabs = _melanin_slabs(record, skin, lesion)
+    melanin_fine = cells_from_slabs(melanin_slabs, fine)
+    melanin_coarse = _melanin_below(melanin_slabs, coarse, columns)
+    blood_fine, blood_coarse = _blood(record, skin, lesion, axis, column_mm, fine, coarse)
+    margin_mm = columns * MARGIN * column_mm
+    tissue = TissueGrid(
+        column_mm=column_mm, coarse_factor=COARSE_FACTOR, origin_mm=-margin_mm,
+        z_edges_fine_mm=fine, z_edges_coarse_mm=coarse,
+        melanin_fine=melanin_fine, blood_fine=blood_fine, dej_mm=skin.dej_mm,
+        melanin_coarse=melanin_coarse, blood_coarse=blood_coarse,
+    )
+    footprints = {} if lesion is None else lesion.footprints
+    return SceneSpec(tissue, skin.surface_height_um, grow_hair(record), footprints, lesion)
+
+
+def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: LesionField | None) -> Columns:
+    skin = record.skin
+    noise = NoiseField(record, axis, axis)
+    spacing = skin.rete_spacing_um * 1e-3
+    warp = np.float32(0.22 * spacing)
+    x = axis[None, :] + warp * noise("rete warp x", 0.9 * spacing)
+    y = axis[:, None] + warp * noise("rete warp y", 0.9 * spacing)
+    mesh = polygon_mesh(keyed_rng(record, "rete mesh"), x, y, spacing)
+    grid_x, grid_y = np.broadcast_to(axis, x.shape), np.broadcast_to(axis[:, None], x.shape)
+    ridge = line_profile(mesh.edge_mm, np.float32(0.26 * spacing), column_mm) * (np.float32(0.6) + np.float32(0.6) * mesh.side)
+    ridge -= ridge.mean()
+    furrow = furrows(record, noise, grid_x, grid_y)
+    pale, dimple = follicles(record, grid_x, grid_y, column_mm, float(axis[-1]))
+
+    thickness_mm = np.float32(skin.epidermis_thickness_um * 1e-3)
+    wave = np.float32(1) - np.float32(0.12) * (furrow - furrow.mean())
+    wave += np.float32(0.06) * noise("epidermis", 1.1)
+    shallowest = np.float32(0.4)  # ridges never leave less than this share of the mean thickness over a papilla
+    depth = np.float32(min(skin.rete_ridge_depth_um * 1e-3, (0.8 - shallowest) * float(thickness_mm) / max(1e-6, float(-ridge.min()))))
+    dej = thickness_mm * wave / wave.mean() + depth * ridge
+    if lesion is not None:
+        own = lesion.ridge - np.float32(0.45)
+        dej += depth * lesion.presence * (own * np.float32(1 + LESION_RIDGE_FACTOR) - ridge)
+    np.maximum(dej, np.float32(0.35) * thickness_mm, out=dej)
+
+    # Basal cells stand on the sloping junction: seen from above there are more of them on the flanks of ridges.
+    flat = thickness_mm * wave / wave.mean() + depth * ridge
+    gy, gx = np.gradient(flat, np.float32(column_mm))
+    slope = np.minimum(np.sqrt(1 + gx**2 + gy**2), np.float32(2.2))
+    basal = slope * (np.float32(1) + np.float32(0.55) * ridge)
+    mottle = np.exp(np.float32(skin.melanin_mottle) * noise.octaves("melanin mottle", (3.6, 1.3, 0.45), (1.0, 0.8, 0.6)))
+    mottle *= (1 - np.float32(0.18) * furrow) * (1 - np.float32(0.45) * pale)
+    share = np.float32(skin.basal_melanin_share)
+    relative_basal = basal / basal.mean()
+    melanin = mottle * (1 - share + share * relative_basal)
+    melanin *= np.float32(skin.melanosome_fraction * skin.epidermis_thickness_um) / melanin.mean(dtype=np.float64)
+    basal_share = share * relative_basal / (1 - share + share * relative_basal)
+
+    blood = np.exp(np.float32(1.1 * skin.blood_mottle) * noise.octaves("blood mottle", (4.5, 1.6, 0.6, 0.3), (0.9, 1.0, 0.8, 0.5)))
+    height = -np.float32(skin.furrow_depth_um) * (furrow + np.float32(0.7) * dimple)
+    height += np.float32(3.0) * noise("corneocytes", 0.06)
+    return Columns(
+        dej.astype(np.float32), melanin.astype(np.float32), basal_share.astype(np.float32),
+        blood.astype(np.float32), furrow, pale, height.astype(np.float32),
+    )
+
+
+def _melanin_slabs(record: SampleRecord, skin: Columns, lesion: LesionField | None) -> list[Slab]:
+    dej = skin.dej_mm
+    corneum = np.minimum(np.float32(STRATUM_CORNEUM_UM * 1e-3), np.float32(0.3) * dej)
+    living = dej - corneum
+    column = skin.melanin_um * np.float32(1e-3)
+    basal_column = column * skin.basal_share
+    upper_column = column - basal_column
+    keep = None
+    if lesion is not None:
+        keep = 1 - np.float32(0.55) * skin.pale
+        upper_column = upper_column + lesion.epidermal_um * np.float32(1e-3) * keep
+    layer = np.float32(BASAL_LAYER_UM * 1e-3)
+    basal = np.minimum(np.maximum(basal_column / np.float32(BASAL_MAX_FRACTION), layer), living)
+    slabs = [Slab(corneum, living, upper_column), Slab(dej - basal, basal, basal_column)]
+    if lesion is None or keep is None:
+        return slabs
+    junction_column = lesion.junctional_um * np.float32(1e-3) * keep
+    room = np.float32(JUNCTION_MAX_FRACTION) - upper_column / living - basal_column / basal
+    junction = np.maximum(junction_column / np.maximum(room, np.float32(0.25)), layer)
+    slabs.append(Slab(dej - layer, junction, junction_column))
+    dermal_column = lesion.dermal_um * np.float32(1e-3)
+    nest = np.maximum(dermal_column / np.float32(0.4), np.float32(0.05))
+    middle = np.float32(lesion.dermal_depth_um * 1e-3) * (np.float32(0.55) + np.float32(0.9) * lesion.maturity)
+    base = np.float32(record.skin.epidermis_thickness_um * 1e-3)
+    slabs.append(Slab(np.maximum(base + middle - 0.5 * nest, dej), nest, dermal_column))
+    return slabs
+
+
+def _melanin_below(slabs: list[Slab], coarse: F32, columns: int) -> F32:
+    """Melanin of the coarse zone; most lesions have none there."""
+    m = columns // COARSE_FACTOR
+    deepest = max(float(np.where(s.column_mm > 0, s.top_mm + s.thickness_mm, 0).max()) for s in slabs)
+    if deepest <= float(coarse[0]):
+        return np.zeros((m, m, len(coarse) - 1), np.float32)
+    cells = cells_from_slabs(slabs, coarse)
+    return np.ascontiguousarray(cells.reshape(m, COARSE_FACTOR, m, COARSE_FACTOR, -1).mean(axis=(1, 3)), np.float32)
+
+
+def _blood(
+    record: SampleRecord, skin: Columns, lesion: LesionField | None, axis: F32, column_mm: float, fine: F32, coarse: F32
+) -> tuple[F32, F32]:
+    """Blood fraction in the fine and the coarse cells: mottled background below the junction, plus resolved vessels."""
+    n = len(axis)
+    bottom = coarse[-1]
+    total = record.skin.blood_fraction * record.skin.dermis_thickness_mm  # mean column, mm
+    half = float(axis[-1]) + 0.5 * column_mm
+    points, volume = vessel_points(record, half)
+    in_vessels = float(volume.sum()) / (2 * half) ** 2
+    filling = min(1.0, VESSEL_BLOOD_SHARE * total / in_vessels) if in_vessels else 0.0
+    background = skin.blood * np.float32((total - filling * in_vessels) / float((skin.blood * (bottom - skin.dej_mm)).mean()))
+    if lesion is not None:
+        background = background * lesion.blood_factor
+    dermis = bottom - skin.dej_mm
+    blood_fine = cells_from_slabs([Slab(skin.dej_mm, dermis, background * dermis)], fine)
+    blood_coarse = np.repeat(coarsen(background, COARSE_FACTOR)[:, :, None], len(coarse) - 1, axis=2)
+    if filling:
+        edges = ((np.arange(n + 1) - 0.5 * n) * column_mm).astype(np.float32)
+        place, deep, share = splat(points, volume, edges, fine)
+        below = fine[deep] > skin.dej_mm.ravel()[place]  # none in the epidermis
+        np.add.at(blood_fine.reshape(-1), place[below] * (len(fine) - 1) + deep[below], share[below] * np.float32(filling))
+        place, deep, share = splat(points, volume, edges[::COARSE_FACTOR], coarse)
+        np.add.at(blood_coarse.reshape(-1), place * (len(coarse) - 1) + deep, share * np.float32(filling))
+        np.minimum(blood_fine, np.float32(0.95), out=blood_fine)
+        np.minimum(blood_coarse, np.float32(0.95), out=blood_coarse)
+    return blood_fine, blood_coarse

@@ -1,0 +1,108 @@
+"""Lays columns of melanin and blood out in depth: exact averages of piecewise constant profiles over the grid's cells.
+
+The cumulative content of a column down to depth z is piecewise linear, so a cell's mean is a difference of two values
+of it: nothing is sampled, and the sum over the cells is the column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthskin.physics.noise import F32
+
+FINE_STEPS_MM = ((0.005, 0.15), (0.0125, 0.35))  # (step, down to): 46 cells
+COARSE_CELLS = 12
+COARSE_GROWTH = 1.15
+MAX_FRACTION = 0.95
+BLOCK_ROWS = 8
+
+
+def z_edges(bottom_mm: float) -> tuple[F32, F32]:
+    """Edges of the fine and of the coarse cells in mm; their numbers never change."""
+    fine = [np.zeros(1)]
+    for step, until in FINE_STEPS_MM:
+        start = fine[-1][-1]
+        count = round((until - start) / step)
+        fine.append(start + step * np.arange(1, count + 1))
+    edges = np.concatenate(fine)
+    growth = COARSE_GROWTH ** np.arange(COARSE_CELLS)
+    coarse = edges[-1] + (bottom_mm - edges[-1]) * np.concatenate([[0.0], np.cumsum(growth) / growth.sum()])
+    return edges.astype(np.float32), coarse.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """A constant fraction between two depths of each column: `column_mm` = fraction x thickness, all (n, n) in mm."""
+
+    top_mm: F32
+    thickness_mm: F32
+    column_mm: F32
+
+
+def cells_from_slabs(slabs: list[Slab], edges_mm: F32) -> F32:
+    """Mean fraction (n, n, nz) in each cell. Where it would pass 0.95 the excess moves down to the next cells.
+
+    Content below the last edge belongs to the next zone and is left to it.
+    """
+    n = slabs[0].top_mm.shape[1]
+    rows = slabs[0].top_mm.shape[0]
+    nz = len(edges_mm) - 1
+    out = np.empty((rows, n, nz), np.float32)
+    thickness = np.diff(edges_mm)
+    per_cell = (1 / thickness).astype(np.float32)[:, None]
+    block = min(BLOCK_ROWS, rows)
+    z = edges_mm[:, None]
+    content = np.empty((nz + 1, block * n), np.float32)
+    part = np.empty_like(content)
+    for first in range(0, rows, block):
+        part_rows = slice(first, min(first + block, rows))
+        m = (part_rows.stop - first) * n
+        total, work = content[:, :m], part[:, :m]
+        empty = True
+        for slab in slabs:
+            column = slab.column_mm[part_rows].reshape(1, -1)
+            if not column.any():
+                continue
+            thick = slab.thickness_mm[part_rows].reshape(1, -1)
+            target = total if empty else work
+            np.subtract(z, slab.top_mm[part_rows].reshape(1, -1), out=target)
+            np.maximum(target, 0, out=target)
+            np.minimum(target, thick, out=target)
+            target *= column / thick
+            if not empty:
+                total += work
+            empty = False
+        if empty:
+            out[part_rows] = 0
+            continue
+        cells = np.subtract(total[1:], total[:-1], out=work[:-1])
+        cells *= per_cell
+        if float(cells.max()) > MAX_FRACTION:
+            _spill_down(cells, thickness)
+        out[part_rows] = cells.T.reshape(-1, n, nz)
+    return out
+
+
+def _spill_down(cells: F32, thickness: F32) -> None:
+    """Limit cells (nz, m) to 0.95 in place and carry what is over to the cell below; columns keep their content."""
+    carry = np.zeros(cells.shape[1], np.float32)
+    for k in range(len(cells)):
+        cells[k] += carry / thickness[k]
+        over = np.maximum(cells[k] - np.float32(MAX_FRACTION), 0)
+        cells[k] -= over
+        carry = over * thickness[k]
+    if not carry.any():
+        return
+    for k in range(len(cells) - 1, -1, -1):  # what does not fit above the last edge fills up from below
+        room = (np.float32(MAX_FRACTION) - cells[k]) * thickness[k]
+        moved = np.minimum(room, carry)
+        cells[k] += moved / thickness[k]
+        carry -= moved
+
+
+def coarsen(field: F32, factor: int) -> F32:
+    """Mean of factor x factor columns."""
+    n = field.shape[0] // factor
+    return np.asarray(field.reshape(n, factor, n, factor).mean(axis=(1, 3)), np.float32)

@@ -1,0 +1,148 @@
+"""Dermoscopic structures of a growing common nevus, as columns of melanin on a growth.
+
+Nothing is drawn on a picture: the pigment network is melanin in the basal layer of the rete ridges seen from above
+(Argenziano 2003), globules are nests of melanocytes at and under the junction. Every map is non-decreasing in time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from synthskin.physics.lesion.field import LIVING_EPIDERMIS_UM, LesionField
+from synthskin.physics.lesion.growth import arrival_map
+from synthskin.physics.mesh import Mesh, line_profile, polygon_mesh
+from synthskin.physics.noise import F32, NoiseField, keyed_rng, smoothstep
+from synthskin.record import SampleRecord
+
+JUNCTION_UM = 14.0  # mean thickness of pigmented basal layer of a nevus, with its nests
+LINE_HALF_WIDTH_MM = (0.022, 0.042)  # network lines 30-80 um wide
+LINE_SHARE = 0.36  # mean of the line pattern over an intact network
+NEST_SHARE = 0.30  # junctional share of a globule's fraction, over `junctional_melanin`
+
+
+def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> LesionField:
+    """The lesion of `record` on columns with 1-D centres x_mm, y_mm from the middle of the picture."""
+    lesion = record.lesion
+    noise = NoiseField(record, x_mm, y_mm)
+    radius = 0.5 * lesion.diameter_mm
+    fine = noise.octaves("border", (0.55, 0.28, 0.14), (1.0, 0.8, 0.5))
+    arrival = arrival_map(record, x_mm, y_mm)
+    arrival += np.float32(min(0.10, 0.05 * radius) / radius) * fine * np.minimum(arrival, 1)
+    np.maximum(arrival, 0, out=arrival)
+    width = np.float32(min(lesion.border_width_mm, 0.6 * radius)) * np.exp(np.float32(0.55) * noise("border width", 0.45 * lesion.diameter_mm))
+    inward = (np.float32(lesion.growth_time) - arrival) * np.float32(radius)
+    presence = smoothstep((inward + np.float32(0.25) * width) / (np.float32(1.25) * width))
+    maturity = smoothstep((np.float32(lesion.growth_time) - arrival) / np.float32(0.8))
+
+    hue = heterogeneity(record, noise, arrival)
+    ridge, lines, mesh = network(record, noise, presence, column_mm)
+    strength = np.float32(lesion.network_strength)
+    # The network is lost first where the lesion is young and where noise says so: diffuse pigment takes its place.
+    diffuse = presence * presence
+    junction = diffuse * (1 - strength) + lines * strength * np.float32(1 / LINE_SHARE)
+    junctional = np.float32(lesion.junctional_melanin * JUNCTION_UM) * junction * hue
+    # pigment inside the polygons: some are filled
+    filled = smoothstep((mesh.cell - np.float32(0.86)) * 8) * np.float32(0.5) * presence
+    epidermal = np.float32(lesion.epidermal_melanin * LIVING_EPIDERMIS_UM) * (diffuse * hue + filled)
+
+    nests = globules(record, noise, arrival, column_mm)
+    junctional += np.float32(NEST_SHARE * lesion.junctional_melanin) * nests
+    cloud = np.float32(40) * maturity * presence * smoothstep(np.float32(0.5) + np.float32(0.4) * noise("dermal cloud", 0.7))
+    dermal = np.float32(lesion.dermal_melanin) * (nests + cloud) * np.sqrt(hue)
+    blood = 1 + np.float32(lesion.blood_factor - 1) * presence
+    return LesionField(
+        arrival=arrival,
+        presence=presence,
+        maturity=maturity,
+        ridge=ridge,
+        epidermal_um=epidermal,
+        junctional_um=junctional,
+        dermal_um=dermal,
+        dermal_depth_um=lesion.dermal_depth_um,
+        blood_factor=blood,
+        footprints={
+            "pigment_network": (presence > 0.15) & bool(lesion.network_strength >= 0.25) & (lesion.junctional_melanin > 0),
+            "globules": nests > 0.15 * lesion.globule_diameter_um,
+        },
+    )
+
+
+def heterogeneity(record: SampleRecord, noise: NoiseField, arrival: F32) -> F32:
+    """Factor on the lesion's melanin, fixed in space: blotches at 0.3-3 mm, a darker or paler centre, an eccentric spot."""
+    lesion = record.lesion
+    amount = lesion.heterogeneity
+    rng = keyed_rng(record, "pattern")
+    centre, spot, angle, where = rng.random(4)
+    blotches = noise.octaves("blotches", (1.7, 0.8, 0.35), (1.0, 0.9, 0.6))
+    log = np.float32(0.15 + 0.75 * amount) * blotches * np.float32(0.8)
+    log += np.float32((centre - 0.35) * (0.5 + 0.8 * amount)) * np.exp(-((arrival / np.float32(0.5)) ** 2))
+    radius = 0.5 * lesion.diameter_mm
+    sx = lesion.centre_x_mm + 0.6 * where * radius * np.cos(2 * np.pi * angle)
+    sy = lesion.centre_y_mm + 0.6 * where * radius * np.sin(2 * np.pi * angle)
+    far = ((noise.x_mm - sx)[None, :] ** 2 + (noise.y_mm - sy)[:, None] ** 2) / np.float32((0.33 * radius) ** 2)
+    log += np.float32(1.3 * amount * (spot > 0.4)) * np.exp(-far.astype(np.float32))
+    return np.asarray(np.exp(np.minimum(log, np.float32(1.1))), np.float32)
+
+
+def network(record: SampleRecord, noise: NoiseField, presence: F32, column_mm: float) -> tuple[F32, F32, Mesh]:
+    """Ridges (geometry), pigment lines (with the gaps of a dissolving border) and the mesh they follow."""
+    spacing = record.lesion.network_spacing_um * 1e-3
+    warp = np.float32(0.20 * spacing)
+    x = noise.x_mm[None, :] + warp * noise("mesh warp x", 0.8 * spacing) + 2 * warp * noise("mesh warp far x", 4 * spacing)
+    y = noise.y_mm[:, None] + warp * noise("mesh warp y", 0.8 * spacing) + 2 * warp * noise("mesh warp far y", 4 * spacing)
+    mesh = polygon_mesh(keyed_rng(record, "lesion mesh"), x.astype(np.float32), y.astype(np.float32), spacing)
+    scale = np.float32(min(1.0, spacing / 0.2))
+    thin, thick = (np.float32(w) * scale for w in LINE_HALF_WIDTH_MM)
+    weight = smoothstep(np.float32(0.5) + np.float32(0.25) * noise("line width", 1.2)) * np.float32(0.5) + np.float32(0.5) * mesh.side
+    half = thin + (thick - thin) * weight
+    profile = line_profile(mesh.edge_mm, half, column_mm)
+    ridge = line_profile(mesh.edge_mm, np.float32(0.3 * spacing), column_mm)
+    # each side of a polygon appears at its own stage of the fade, so the network breaks up instead of blurring out
+    there = smoothstep((np.float32(1.45) * presence - np.float32(0.75) * mesh.side - np.float32(0.05)) / np.float32(0.35))
+    lines = profile * there * (np.float32(0.55) + np.float32(0.9) * mesh.side)
+    return ridge, lines, mesh
+
+
+def globules(record: SampleRecord, noise: NoiseField, arrival: F32, column_mm: float) -> F32:
+    """Thickness of nests in each column, um, (n, n): a clumped point process; a nest is born when the front has passed."""
+    lesion = record.lesion
+    n = arrival.shape[1]
+    thickness = np.zeros_like(arrival)
+    half = 0.5 * lesion.diameter_mm * 1.7 * float(np.sqrt(lesion.elongation))
+    count = round(lesion.globule_density_per_mm2 * (2 * half) ** 2)
+    if count == 0:
+        return thickness
+    draws = keyed_rng(record, "globules").random((count, 6), dtype=np.float32)
+    start = float(noise.x_mm[0])
+    cx = lesion.centre_x_mm + (2 * draws[:, 0] - 1) * half
+    cy = lesion.centre_y_mm + (2 * draws[:, 1] - 1) * half
+    ix = np.floor((cx - start) / column_mm + 0.5).astype(np.int64)
+    iy = np.floor((cy - start) / column_mm + 0.5).astype(np.int64)
+    seen = (ix >= 0) & (ix < n) & (iy >= 0) & (iy < n)
+    place = np.where(seen, iy * n + ix, 0)
+    clump = smoothstep(np.float32(0.5) + np.float32(0.6) * noise("clumps", 0.8)).ravel()[place]
+    born = arrival.ravel()[place]
+    rim = np.exp(-(((born - 0.85) / 0.2) ** 2))
+    seen &= (draws[:, 2] < 0.35 + 0.9 * clump + 0.3 * rim) & (draws[:, 2] * 1.4 < 0.2 + 2 * clump)
+    seen &= born < lesion.growth_time - 0.02
+    size = np.exp(0.35 * np.sqrt(-2 * np.log(1 - draws[:, 3])) * np.cos(2 * np.pi * draws[:, 4])) * (0.75 + 0.25 * rim)
+    radius = np.clip(0.5 * lesion.globule_diameter_um * size, 20, 200)[seen] * 1e-3
+    young = np.clip((lesion.growth_time - born[seen]) / 0.15, 0, 1)  # a nest grows to its size after its birth
+    radius *= 0.5 + 0.5 * young
+    cx, cy, place = cx[seen], cy[seen], place[seen]
+    if len(cx) == 0:
+        return thickness
+    soft = 0.5 * column_mm
+    reach = int(np.ceil((radius.max() + soft) / column_mm)) + 1
+    offset = np.arange(-reach, reach + 1)
+    column, row = place % n, place // n
+    px, py = column[:, None] + offset, row[:, None] + offset
+    dx = start + px * column_mm - cx[:, None]
+    dy = start + py * column_mm - cy[:, None]
+    r2 = dx[:, None, :] ** 2 + dy[:, :, None] ** 2
+    wide2 = (radius**2 + soft**2)[:, None, None]
+    chord = 2000 * (radius**3 / (radius**2 + soft**2))[:, None, None] * np.sqrt(np.clip(1 - r2 / wide2, 0, 1))
+    keep = (chord > 0) & ((px >= 0) & (px < n))[:, None, :] & ((py >= 0) & (py < n))[:, :, None]
+    target = py[:, :, None] * n + px[:, None, :]
+    np.maximum.at(thickness.reshape(-1), target[keep], chord[keep].astype(np.float32))
+    return thickness

@@ -1,0 +1,65 @@
+"""Skin relief: criss-cross furrows and follicular openings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from synthskin.physics.noise import F32, NoiseField, keyed_rng, smoothstep
+from synthskin.record import SampleRecord
+
+
+def furrows(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32) -> F32:
+    """Furrow pattern 0 (plateau) ... 1 (bottom), (n, n): two dominant directions and a weaker third.
+
+    Primary furrows cross at 60-90 degrees and are 70-200 um deep lines with plateaus between (Hashimoto 1974).
+    """
+    rng = keyed_rng(record, "furrows")
+    main = rng.uniform(0, np.pi)
+    crossing = rng.uniform(np.pi / 3, np.pi / 2)
+    spacing = record.skin.furrow_spacing_mm
+    pattern = np.zeros_like(x_mm)
+    warp_a = noise("furrow warp a", 2.2 * spacing)
+    warp_b = noise("furrow warp b", 0.8 * spacing)
+    for number, (angle, strength) in enumerate(((main, 1.0), (main + crossing, 0.8), (main + 0.5 * crossing, 0.45))):
+        across = (x_mm * np.float32(np.cos(angle)) + y_mm * np.float32(np.sin(angle))) / np.float32(spacing)
+        sign = np.float32(1 - 2 * (number % 2))
+        across += np.float32(0.30) * sign * warp_a + np.float32(0.16) * warp_b
+        line = np.floor(across)
+        offsets = (rng.random(256, dtype=np.float32) - 0.5) * 0.5
+        distance = np.abs(across - line - 0.5 - offsets.take(line.astype(np.int64) & 255))
+        present = smoothstep(np.float32(0.62) + np.float32(0.5) * noise(f"furrow strength {number}", 1.5 * spacing))
+        depth = smoothstep(np.float32(1) - distance / np.float32(0.14)) * present * np.float32(strength)
+        np.maximum(pattern, depth, out=pattern)
+    return pattern
+
+
+def follicles(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float, half_mm: float) -> tuple[F32, F32]:
+    """Openings of hair follicles: (pale, dimple), two (n, n) maps 0..1.
+
+    pale    disc around the opening where pigment is less (perifollicular hypopigmentation), with a darker rim
+    dimple  depth of the funnel
+    """
+    n = x_mm.shape[1]
+    pale = np.zeros_like(x_mm)
+    dimple = np.zeros_like(x_mm)
+    count = round(record.skin.follicle_density_per_cm2 * (2 * half_mm / 10) ** 2)
+    if count == 0:
+        return pale, dimple
+    draws = keyed_rng(record, "follicles").random((count, 4), dtype=np.float32)
+    start = float(x_mm[0, 0])
+    axis = x_mm[0]
+    for px, py, size, kind in draws.tolist():
+        cx, cy = (2 * px - 1) * half_mm, (2 * py - 1) * half_mm
+        radius = 0.05 + 0.07 * size
+        reach = 3.0 * radius
+        c0, c1 = (int((c - reach - start) / column_mm) for c in (cx, cy))
+        span = int(2 * reach / column_mm) + 2
+        xs, ys = slice(max(c0, 0), min(c0 + span, n)), slice(max(c1, 0), min(c1 + span, n))
+        if xs.start >= xs.stop or ys.start >= ys.stop:
+            continue
+        r2 = ((axis[xs] - cx) ** 2 + (axis[ys][:, None] - cy) ** 2) / np.float32(radius**2)
+        core = np.exp(-r2)
+        rim = np.exp(-((np.sqrt(r2) - 1.7) ** 2) * 3)
+        pale[ys, xs] += core * np.float32(0.35 + 0.65 * kind) - np.float32(0.35 * (1 - kind)) * rim
+        np.maximum(dimple[ys, xs], core, out=dimple[ys, xs])
+    return np.clip(pale, -0.5, 1.0, out=pale), dimple

@@ -130,4 +130,4 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _is_mask(array: NDArray[Any]) -> bool:
-    return array.ndim == 2 and array.dtype == np.uint8 and bool(np.isin(array, (0, 255)).all())
+    return array.ndim == 2 and array.dtype == np.uint8 and bool(((array == 0) | (array == 255)).all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,3 +57,17 @@ def _tile(image: NDArray[Any], mask: NDArray[Any] | None, side: int) -> NDArray[
         core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         tile[inside & ~core] = OUTLINE_RGB
     return tile
+
+
+def write_preview(directory: Path, out: Path | None = None) -> Path:
+    """Write the contact sheet to `out`, or to preview.png in the set; gives the path. Raises DatasetError."""
+    data = preview_png(directory)
+    target = out if out is not None else safe_path(directory, "preview.png")
+    temporary = target.with_name(target.name + ".tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DatasetError(f"{target}: cannot be written: {error.strerror}; choose another --out") from None
+    return target

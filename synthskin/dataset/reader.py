@@ -213,7 +213,7 @@ def _check_array(role: str, array: NDArray[Any], image: NDArray[Any], row: Mappi
     if array.ndim != 2 or array.shape != image.shape[:2]:
         raise DatasetError(f"{array.shape[1]} x {array.shape[0]} pixels in {array.ndim - 1} channels; "
                            f"one channel of {image.shape[1]} x {image.shape[0]} is needed")
-    if role != "instances" and not np.isin(array, (0, 255)).all():
+    if role != "instances" and not ((array == 0) | (array == 255)).all():
         raise DatasetError("values other than 0 and 255")
     if role == "mask":
         if row["diagnosis"] == "healthy" and array.any():

@@ -30,7 +30,7 @@ STRATUM_CORNEUM_UM = 12.0  # 11-18 um (Sandby-Moller 2003)
 BASAL_LAYER_UM = 12.0  # one cell; melanin-rich cells reach further up in dark skin (Thong 2003)
 BASAL_MAX_FRACTION = 0.55
 JUNCTION_MAX_FRACTION = 0.75
-VESSEL_BLOOD_SHARE = 0.35  # at most this share of the dermal blood lies in resolved vessels
+VESSEL_BLOOD_SHARE = 0.3  # at most this share of the dermal blood lies in resolved vessels
 LESION_RIDGE_FACTOR = 0.8  # rete ridges of a nevus are elongated: relative extra depth
 
 
@@ -97,7 +97,8 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     wave = np.float32(1) - np.float32(0.12) * (furrow - furrow.mean())
     wave += np.float32(0.06) * noise("epidermis", 1.1)
     shallowest = np.float32(0.4)  # ridges never leave less than this share of the mean thickness over a papilla
-    depth = np.float32(min(skin.rete_ridge_depth_um * 1e-3, (0.8 - shallowest) * float(thickness_mm) / max(1e-6, float(-ridge.min()))))
+    most = (0.8 - float(shallowest)) * float(thickness_mm) / max(1e-6, -float(ridge.min()))
+    depth = np.float32(min(skin.rete_ridge_depth_um * 1e-3, most))
     dej = thickness_mm * wave / wave.mean() + depth * ridge
     if lesion is not None:
         own = lesion.ridge - np.float32(0.45)

@@ -12,6 +12,7 @@ from synthskin.record import SampleRecord
 
 POINTS = 32
 SUPERSAMPLING = 4
+PER_SEGMENT = 3
 VELLUS_LENGTH_MM = (0.8, 2.6)  # vellus hair: under 2-3 mm, under 30 um thick (Otberg 2004)
 VELLUS_RADIUS_MM = (0.004, 0.010)
 
@@ -33,7 +34,7 @@ def _curve(rng: np.random.Generator, length_mm: float, heading: float, curl: flo
     turning = sign * (0.15 + 0.75 * bend + 5.5 * curl**1.5 * (0.4 + bend)) * min(1.6, length_mm / 8)
     angle = heading + turning * (s - 0.15 * s**2) + 0.5 * (bend2 - 0.5) * np.sin(np.pi * s)
     waves = (0.6 + 1.6 * wave) * (1 + 2 * curl) * length_mm / 8
-    angle += (0.10 + 0.85 * curl) * np.sin(2 * np.pi * (waves * s + phase)) * s**0.5
+    angle += (0.05 + 0.85 * curl) * np.sin(2 * np.pi * (waves * s + phase)) * s**0.5
     step = length_mm / (POINTS - 1)
     x = np.concatenate([[0.0], np.cumsum(np.cos(angle[:-1]))]) * step
     y = np.concatenate([[0.0], np.cumsum(np.sin(angle[:-1]))]) * step
@@ -99,15 +100,16 @@ def hair_mask(strands: tuple[HairStrand, ...], size_px: int, field_of_view_mm: f
         tangent /= np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9
         normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) * half
         left, right = xy + normal, xy - normal
-        for k in range(len(xy) - 1):
-            draw.polygon([tuple(left[k]), tuple(left[k + 1]), tuple(right[k + 1]), tuple(right[k])], fill=1)
+        for k in range(0, len(xy) - 1, PER_SEGMENT):  # short pieces, so that a curl does not cross itself
+            piece = np.concatenate([left[k : k + PER_SEGMENT + 1], right[k : k + PER_SEGMENT + 1][::-1]])
+            draw.polygon(piece.ravel().tolist(), fill=1)
     fine = np.asarray(picture)
     middle = SUPERSAMPLING // 2
     inside = fine.reshape(size_px, SUPERSAMPLING, size_px, SUPERSAMPLING)[:, middle - 1 : middle + 1, :, middle - 1 : middle + 1]
     return np.asarray(inside.sum(axis=(1, 3)) >= 2)
 
 
-def smooth_points(points: F32, per_segment: int = 4) -> F32:
+def smooth_points(points: F32, per_segment: int = PER_SEGMENT) -> F32:
     """The strand as a cubic B-spline (what the renderer's curve shape draws), sampled; ends repeated to reach them."""
     p = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     u = (np.arange(per_segment) / per_segment)[:, None, None]

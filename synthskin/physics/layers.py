@@ -16,7 +16,7 @@ FINE_STEPS_MM = ((0.005, 0.15), (0.0125, 0.35))  # (step, down to): 46 cells
 COARSE_CELLS = 12
 COARSE_GROWTH = 1.15
 MAX_FRACTION = 0.95
-BLOCK_ROWS = 8
+BLOCK_ROWS = 3  # rows at a time: the working arrays stay in the cache
 
 
 def z_edges(bottom_mm: float) -> tuple[F32, F32]:
@@ -46,43 +46,51 @@ def cells_from_slabs(slabs: list[Slab], edges_mm: F32) -> F32:
 
     Content below the last edge belongs to the next zone and is left to it.
     """
-    n = slabs[0].top_mm.shape[1]
-    rows = slabs[0].top_mm.shape[0]
+    rows, n = slabs[0].top_mm.shape
     nz = len(edges_mm) - 1
     out = np.empty((rows, n, nz), np.float32)
     thickness = np.diff(edges_mm)
     per_cell = (1 / thickness).astype(np.float32)[:, None]
     block = min(BLOCK_ROWS, rows)
-    z = edges_mm[:, None]
-    content = np.empty((nz + 1, block * n), np.float32)
-    part = np.empty_like(content)
+    cells_buffer = np.empty((nz, block * n), np.float32)
+    work = (np.empty((nz + 1, block * n), np.float32), np.empty((nz, block * n), np.float32))
     for first in range(0, rows, block):
-        part_rows = slice(first, min(first + block, rows))
-        m = (part_rows.stop - first) * n
-        total, work = content[:, :m], part[:, :m]
-        empty = True
+        part = slice(first, min(first + block, rows))
+        m = (part.stop - first) * n
+        cells = cells_buffer[:, :m]
+        cells[:] = 0
         for slab in slabs:
-            column = slab.column_mm[part_rows].reshape(1, -1)
-            if not column.any():
-                continue
-            thick = slab.thickness_mm[part_rows].reshape(1, -1)
-            target = total if empty else work
-            np.subtract(z, slab.top_mm[part_rows].reshape(1, -1), out=target)
-            np.maximum(target, 0, out=target)
-            np.minimum(target, thick, out=target)
-            target *= column / thick
-            if not empty:
-                total += work
-            empty = False
-        if empty:
-            out[part_rows] = 0
-            continue
-        cells = np.subtract(total[1:], total[:-1], out=work[:-1])
-        cells *= per_cell
+            column = slab.column_mm[part].reshape(1, -1)
+            if column.any():
+                top, thick = slab.top_mm[part].reshape(1, -1), slab.thickness_mm[part].reshape(1, -1)
+                _add_slab(cells, top, thick, column / thick, edges_mm, per_cell, *(w[:, :m] for w in work))
         if float(cells.max()) > MAX_FRACTION:
             _spill_down(cells, thickness)
-        out[part_rows] = cells.T.reshape(-1, n, nz)
+        out[part] = cells.T.reshape(-1, n, nz)
     return out
+
+
+def _add_slab(cells: F32, top: F32, thick: F32, fraction: F32, edges: F32, per_cell: F32, work: F32, spare: F32) -> None:
+    """Add a slab (maps (1, m)) to cells (nz, m); cells wholly inside it in every column need no clipping."""
+    bottom = top + thick
+    nz = len(cells)
+    enter, full = np.searchsorted(edges, [top.min(), top.max()])
+    leave_full, leave = np.searchsorted(edges, [bottom.min(), bottom.max()])
+    enter, leave = max(int(enter) - 1, 0), min(int(leave), nz)
+    full, leave_full = min(int(full), leave), max(int(leave_full) - 1, 0)
+    runs = [(enter, full), (leave_full, leave)] if full < leave_full else [(enter, leave)]
+    if full < leave_full:
+        cells[full:leave_full] += fraction
+    for low, high in runs:
+        if low >= high:
+            continue
+        content = np.subtract(edges[low : high + 1, None], top, out=work[: high - low + 1])
+        np.maximum(content, 0, out=content)
+        np.minimum(content, thick, out=content)
+        content *= fraction
+        share = np.subtract(content[1:], content[:-1], out=spare[: high - low])
+        share *= per_cell[low:high]
+        cells[low:high] += share
 
 
 def _spill_down(cells: F32, thickness: F32) -> None:

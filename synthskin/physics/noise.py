@@ -62,7 +62,9 @@ class NoiseField:
         """One octave, (len(y), len(x)) float32. `stretch_x` > 1 draws it out along x."""
         table = keyed_rng(self.record, name).standard_normal((PERIOD, PERIOD), dtype=np.float32)
         wx, ix = _weights(np.asarray(self.x_mm / (scale_mm * stretch_x), np.float32))
-        wy, iy = _weights(np.asarray(self.y_mm / scale_mm, np.float32))
+        wy, iy = wx, ix
+        if self.y_mm is not self.x_mm or stretch_x != 1.0:
+            wy, iy = _weights(np.asarray(self.y_mm / scale_mm, np.float32))
         block = table[np.ix_(iy % PERIOD, ix % PERIOD)]
         return np.asarray(wy @ block @ wx.T, np.float32)
 

@@ -23,7 +23,7 @@ def furrows(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32) -> F3
     for number, (angle, strength) in enumerate(((main, 1.0), (main + crossing, 0.8), (main + 0.5 * crossing, 0.45))):
         across = (x_mm * np.float32(np.cos(angle)) + y_mm * np.float32(np.sin(angle))) / np.float32(spacing)
         sign = np.float32(1 - 2 * (number % 2))
-        across += np.float32(0.30) * sign * warp_a + np.float32(0.16) * warp_b
+        across = across.astype(np.float32) + np.float32(0.30) * sign * warp_a + np.float32(0.16) * warp_b
         line = np.floor(across)
         offsets = (rng.random(256, dtype=np.float32) - 0.5) * 0.5
         distance = np.abs(across - line - 0.5 - offsets.take(line.astype(np.int64) & 255))

@@ -9,8 +9,8 @@ from synthskin.physics.noise import F32, keyed_rng
 from synthskin.record import SampleRecord
 
 POINTS = 96  # points of one vessel
-MEAN_LENGTH_MM = 2.4
-RADIUS_MM = (0.012, 0.034)  # superficial plexus: arterioles and venules 10-50 um (Braverman 2000)
+MEAN_LENGTH_MM = 1.8
+RADIUS_MM = (0.007, 0.024)  # superficial plexus: arterioles and venules 10-50 um (Braverman 2000)
 DEPTH_MM = (0.12, 0.45)  # below the surface (Braverman 2000)
 
 
@@ -30,7 +30,7 @@ def vessel_points(record: SampleRecord, half_mm: float) -> tuple[F32, F32]:
     radius = RADIUS_MM[0] + (RADIUS_MM[1] - RADIUS_MM[0]) * draws[:, 1] ** 2
     depth = DEPTH_MM[0] + (DEPTH_MM[1] - DEPTH_MM[0]) * draws[:, 2]
     heading = 2 * np.pi * draws[:, 3]
-    curve = np.cumsum(wander, axis=1) * np.float32(0.13) + np.cumsum(wander[:, ::-1], axis=1) * np.float32(0.05)
+    curve = np.cumsum(wander, axis=1) * np.float32(0.17) + np.cumsum(wander[:, ::-1], axis=1) * np.float32(0.05)
     start = (draws[:, 4:6] * 2 - 1) * np.float32(half_mm)
     odd = np.arange(1, count, 2)
     stem = odd - 1

@@ -2,25 +2,31 @@
 
 A front starts at one cell and moves outwards, faster along the long axis and where a multi-scale noise lets it;
 its arrival time T is the cheapest path from the origin (Dijkstra on a coarse grid, `skimage.graph.MCP_Geometric`).
-The path metric of an 8-neighbour grid favours octagons, so only the ratio to the same front without noise is used.
+What is left of the grid's directions is divided out with the same front without noise.
 The lesion at time t is {T <= t}: a later lesion contains every earlier one by construction. T is scaled so that the
 area of {T <= 1} is that of a disc of `lesion.diameter_mm`.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from skimage.graph import MCP_Geometric
 
 from synthskin.physics.noise import F32, NoiseField, keyed_rng
 from synthskin.record import SampleRecord
 
-NODES = 128  # nodes a side of the growth grid
+NODES = 96  # nodes a side of the growth grid
+#: Steps of a path: 32 directions, so that the metric is round within 1.4 % (8 directions: 8 %)
+STEPS = tuple((i, j) for i in range(-3, 4) for j in range(-3, 4) if math.gcd(i, j) == 1)
+SMOOTHING_NODES = 1.5  # rounds the creases where two branches of the front meet
 HALF_WIDTH = 2.4  # its half width in lesion radii
 
 
 def _front(cost: F32, origin: tuple[int, int]) -> F32:
-    times, _ = MCP_Geometric(cost.astype(np.float64)).find_costs([origin])
+    times, _ = MCP_Geometric(cost.astype(np.float64), offsets=STEPS).find_costs([origin])
     return times.astype(np.float32)
 
 
@@ -35,19 +41,21 @@ def arrival_on_disc(record: SampleRecord) -> tuple[F32, F32]:
     speed = np.exp(np.float32(0.10 + 0.85 * irregular) * rough - np.float32(0.5 * irregular) * np.maximum(wedge - 0.7, 0))
     rng = keyed_rng(record, "growth origin")
     offset = (rng.random(2) - 0.5) * 0.9 * irregular
-    node = tuple(int(round((o + HALF_WIDTH) / (2 * HALF_WIDTH) * (NODES - 1))) for o in offset)
+    node = [round((o + HALF_WIDTH) / (2 * HALF_WIDTH) * (NODES - 1)) for o in offset.tolist()]
     origin = (node[0], node[1])
     ratio = _front(1 / speed, origin) + np.float32(1e-3)
     ratio /= _front(np.ones_like(speed), origin) + np.float32(1e-3)
     dy, dx = axis[:, None] - axis[origin[0]], axis[None, :] - axis[origin[1]]
     distance = np.sqrt(dx**2 + dy**2)
-    arrival = distance * ratio
+    lobes = noise.octaves("growth lobes", (0.8, 0.45, 0.24), (1.0, 0.8, 0.5))
+    arrival = distance * ratio * (1 + np.float32(0.05 + 0.10 * irregular) * lobes)
     for _ in range(3):  # satellites: later, smaller colonies beside an irregular lesion
         angle, reach, late, present = rng.random(4)
         where = (0.95 + 0.35 * reach) * np.array([np.sin(2 * np.pi * angle), np.cos(2 * np.pi * angle)])
         colony = 0.72 + 0.25 * late + 2.4 * np.hypot(axis[:, None] - where[0], axis[None, :] - where[1]) / np.sqrt(speed)
         if present < 0.7 * irregular:
             arrival = np.minimum(arrival, colony)
+    arrival = gaussian_filter(arrival, SMOOTHING_NODES, mode="nearest")
     inside = float(np.pi) * (NODES - 1) ** 2 / (2 * HALF_WIDTH) ** 2  # nodes of a disc of radius 1
     ordered = np.sort(arrival, axis=None)
     return (arrival / ordered[int(inside)]).astype(np.float32), axis

@@ -17,7 +17,7 @@ from synthskin.record import SampleRecord
 JUNCTION_UM = 14.0  # mean thickness of pigmented basal layer of a nevus, with its nests
 LINE_HALF_WIDTH_MM = (0.022, 0.042)  # network lines 30-80 um wide
 LINE_SHARE = 0.36  # mean of the line pattern over an intact network
-NEST_SHARE = 0.30  # junctional share of a globule's fraction, over `junctional_melanin`
+NEST_SHARE = 0.13  # junctional share of a globule's fraction, over `junctional_melanin`
 
 
 def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> LesionField:
@@ -43,7 +43,8 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
     junctional = np.float32(lesion.junctional_melanin * JUNCTION_UM) * junction * hue
     # pigment inside the polygons: some are filled
     filled = smoothstep((mesh.cell - np.float32(0.86)) * 8) * np.float32(0.5) * presence
-    epidermal = np.float32(lesion.epidermal_melanin * LIVING_EPIDERMIS_UM) * (diffuse * hue + filled)
+    halo = smoothstep((inward + np.float32(0.5) * width) / (np.float32(2) * width))
+    epidermal = np.float32(lesion.epidermal_melanin * LIVING_EPIDERMIS_UM) * (halo * hue + filled)
 
     nests = globules(record, noise, arrival, column_mm)
     junctional += np.float32(NEST_SHARE * lesion.junctional_melanin) * nests
@@ -93,13 +94,13 @@ def network(record: SampleRecord, noise: NoiseField, presence: F32, column_mm: f
     mesh = polygon_mesh(keyed_rng(record, "lesion mesh"), x.astype(np.float32), y.astype(np.float32), spacing)
     scale = np.float32(min(1.0, spacing / 0.2))
     thin, thick = (np.float32(w) * scale for w in LINE_HALF_WIDTH_MM)
-    weight = smoothstep(np.float32(0.5) + np.float32(0.25) * noise("line width", 1.2)) * np.float32(0.5) + np.float32(0.5) * mesh.side
+    weight = smoothstep(np.float32(0.5) + np.float32(0.25) * noise("line width", 1.2)) * np.float32(0.6) + np.float32(0.4) * mesh.side
     half = thin + (thick - thin) * weight
     profile = line_profile(mesh.edge_mm, half, column_mm)
     ridge = line_profile(mesh.edge_mm, np.float32(0.3 * spacing), column_mm)
     # each side of a polygon appears at its own stage of the fade, so the network breaks up instead of blurring out
-    there = smoothstep((np.float32(1.45) * presence - np.float32(0.75) * mesh.side - np.float32(0.05)) / np.float32(0.35))
-    lines = profile * there * (np.float32(0.55) + np.float32(0.9) * mesh.side)
+    there = smoothstep((np.float32(1.45) * presence - np.float32(0.8) * (1 - mesh.side) - np.float32(0.05)) / np.float32(0.4))
+    lines = profile * there * (np.float32(0.4) + np.float32(0.6) * presence) * (np.float32(0.7) + np.float32(0.6) * mesh.side)
     return ridge, lines, mesh
 
 

@@ -36,9 +36,10 @@ LESION_RIDGE_FACTOR = 0.8  # rete ridges of a nevus are elongated: relative extr
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Maps of healthy skin, (n, n). dej_mm depth of the junction, ridge 0..1, the rest as named."""
+    """Maps of the skin, (n, n). dej_mm is the depth of the junction, bare_dej_mm the same without the lesion."""
 
     dej_mm: F32
+    bare_dej_mm: F32
     melanin_um: F32
     basal_share: F32
     blood: F32
@@ -99,15 +100,16 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     shallowest = np.float32(0.4)  # ridges never leave less than this share of the mean thickness over a papilla
     most = (0.8 - float(shallowest)) * float(thickness_mm) / max(1e-6, -float(ridge.min()))
     depth = np.float32(min(skin.rete_ridge_depth_um * 1e-3, most))
-    dej = thickness_mm * wave / wave.mean() + depth * ridge
+    least = np.float32(0.35) * thickness_mm
+    bare = np.maximum(thickness_mm * wave / wave.mean() + depth * ridge, least)
+    dej = bare
     if lesion is not None:
         own = lesion.ridge - np.float32(0.45)
-        dej += depth * lesion.presence * (own * np.float32(1 + LESION_RIDGE_FACTOR) - ridge)
-    np.maximum(dej, np.float32(0.35) * thickness_mm, out=dej)
+        dej = bare + depth * lesion.presence * (own * np.float32(1 + LESION_RIDGE_FACTOR) - ridge)
+        np.maximum(dej, least, out=dej)
 
     # Basal cells stand on the sloping junction: seen from above there are more of them on the flanks of ridges.
-    flat = thickness_mm * wave / wave.mean() + depth * ridge
-    gy, gx = np.gradient(flat, np.float32(column_mm))
+    gy, gx = np.gradient(bare, np.float32(column_mm))
     slope = np.minimum(np.sqrt(1 + gx**2 + gy**2), np.float32(2.2))
     basal = slope * (np.float32(1) + np.float32(0.55) * ridge)
     mottle = np.exp(np.float32(skin.melanin_mottle) * noise.octaves("melanin mottle", (3.6, 1.3, 0.45), (1.0, 0.8, 0.6)))
@@ -122,7 +124,7 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     height = -np.float32(skin.furrow_depth_um) * (furrow + np.float32(0.7) * dimple)
     height += np.float32(3.0) * noise("corneocytes", 0.06)
     return Columns(
-        dej.astype(np.float32), melanin.astype(np.float32), basal_share.astype(np.float32),
+        dej, bare, melanin.astype(np.float32), basal_share.astype(np.float32),
         blood.astype(np.float32), furrow, pale, height.astype(np.float32),
     )
 
@@ -176,7 +178,7 @@ def _blood(
     points, volume = vessel_points(record, half)
     in_vessels = float(volume.sum()) / (2 * half) ** 2
     filling = min(1.0, VESSEL_BLOOD_SHARE * total / in_vessels) if in_vessels else 0.0
-    background = skin.blood * np.float32((total - filling * in_vessels) / float((skin.blood * (bottom - skin.dej_mm)).mean()))
+    background = skin.blood * np.float32((total - filling * in_vessels) / float((skin.blood * (bottom - skin.bare_dej_mm)).mean()))
     if lesion is not None:
         background = background * lesion.blood_factor
     dermis = bottom - skin.dej_mm

@@ -1,4 +1,4 @@
-"""What `synthskin doctor` reports: device, LLVM, driver, versions, a speed figure, and what to do about what is missing."""
+"""What `synthskin doctor` reports: device, LLVM, driver, versions, a speed figure, and what to do about gaps."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ def _nvidia_smi() -> str | None:
 def describe(report: dict[str, Any]) -> str:
     """The report for people."""
     lines = [
-        f"synthskin   {report['synthskin']}, Python {report['python']}, {report['system']}, {report['cpu_count']} cores",
+        f"synthskin   {report['synthskin']}, Python {report['python']}",
+        f"system      {report['system']}, {report['cpu_count']} cores",
         f"device      {report['device'] or 'none'}",
     ]
     for lib in report["llvm"]:

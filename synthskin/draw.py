@@ -32,12 +32,13 @@ def draw(preset: Preset, seed: int, index: int) -> SampleRecord:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ValueError(f"{what}={value!r}: a whole number of 0 or more is needed")
     groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+    value: Any
     for key, law in preset.fields.items():
         group, _, name = key.partition(".")
         if law.zero_probability > 0 and (
             hash_uniform(preset.name, seed, index, f"{key}#zero") < law.zero_probability
         ):
-            value: Any = 0 if law.law == "integer" or isinstance(law.args[0], int) else 0.0
+            value = 0 if law.law == "integer" or isinstance(law.args[0], int) else 0.0
         else:
             value = law.inverse_cdf(hash_uniform(preset.name, seed, index, key))
         groups[group][name] = value

@@ -75,7 +75,7 @@ class RichProgress:
 
 def clock(seconds: float) -> str:
     """Seconds as 1:02:03 or 2:03."""
-    whole = int(round(seconds))
+    whole = round(seconds)
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"

@@ -8,6 +8,7 @@ bounds raise `RecordError` (they are never clamped).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -154,9 +155,14 @@ def field_specs() -> dict[str, dict[str, Any]]:
     }
 
 
+@functools.cache
+def _specs() -> dict[str, dict[str, Any]]:
+    return field_specs()
+
+
 def check_value(key: str, value: Any) -> Any:
     """Return `value` if it is allowed for `key`; raise RecordError naming what came and what is allowed."""
-    specs = field_specs()
+    specs = _specs()
     if key not in specs:
         raise RecordError(f"unknown field '{key}'; see `synthskin presets fields`")
     spec = specs[key]

@@ -7,6 +7,7 @@ more, each worker is a process of its own that renders and encodes, and is repla
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import signal
@@ -194,7 +195,8 @@ def render_run(
                 finished = _in_process(engine or engine_factory(options), request, missing, writer)
             else:
                 finished = _in_workers(engine_factory, options, request, missing, writer)
-            for device_name, spent in finished:
+            for name, spent in finished:
+                device_name = name
                 made += 1
                 for stage, seconds in spent.items():
                     timings[stage] = timings.get(stage, 0.0) + seconds
@@ -320,7 +322,7 @@ def _in_workers(
         workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(factory, options, request),
         max_tasks_per_child=RECYCLE_AFTER,
     )
-    waiting = iter(missing)
+    waiting: Iterator[int] = iter(missing)
     running: set[Future[Any]] = set()
     try:
         for index in waiting:
@@ -331,9 +333,7 @@ def _in_workers(
             ready, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ready:
                 encoded, device_name, spent = future.result()
-                index = next(waiting, None)
-                if index is not None:
-                    running.add(pool.submit(_work, index))
+                running |= {pool.submit(_work, index) for index in itertools.islice(waiting, 1)}
                 with _uninterrupted():
                     _write(writer, encoded, spent)
                 yield device_name, spent

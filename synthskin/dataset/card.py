@@ -1,4 +1,4 @@
-"""dataset.json and README.md: what a set is, written once at its start, and the block `run` that comparisons leave out."""
+"""dataset.json and README.md: what a set is, and the block `run`, which comparisons leave out."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ _HF_TYPES: Final = {"str": "string", "int": "int64", "float": "float64"}
 
 
 def _features() -> list[str]:
-    """`features` of the Hugging Face data card: `*_file_name` become image columns, lists keep their type when empty."""
+    """`features` of the Hugging Face data card: `*_file_name` become images, lists keep their type when empty."""
     lines = []
     for key, (kind, _) in ROW_KEYS.items():
         if key == "file_name":

@@ -159,7 +159,7 @@ def empty_row() -> dict[str, Any]:
 
 
 def encode_row(row: Mapping[str, Any]) -> str:
-    """One line of metadata.jsonl, keys in the order of the contract; raises DatasetError if `check_row` finds a fault."""
+    """One line of metadata.jsonl, keys in the contract's order; raises DatasetError if `check_row` finds a fault."""
     faults = check_row(row)
     if faults:
         raise DatasetError(f"row {row.get('index')}: {faults[0]}")

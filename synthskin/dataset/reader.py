@@ -199,7 +199,7 @@ def _strangers(directory: Path) -> list[str]:
             continue
         ending = ".npz" if folder.name == "maps" and folder.parent == directory else ".png"
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-            stem, dot = os.path.splitext(entry.name)
+            stem, dot = Path(entry.name).stem, Path(entry.name).suffix
             if entry.is_symlink() or not entry.is_file() or dot != ending or not stem.isdigit():
                 faults.append(f"{relative}/{entry.name}: does not belong to a data set")
     return faults

@@ -179,3 +179,12 @@ def _version(path: str) -> int | None:
         return int(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
+
+
+if __name__ == "__main__":  # used by scripts/ensure_llvm.sh
+    try:
+        chosen = find_llvm()
+    except DeviceError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+    print(f"LLVM {chosen.version}: {chosen.path}")

@@ -44,8 +44,8 @@ def model_spectra(count: int, rng: np.random.Generator) -> F64:
     dermal = np.array([log_uniform(0.005, 0.3) if i % 3 == 0 else 0.0 for i in range(count)])
     deep = np.array([i % 6 == 0 for i in range(count)])
     added = dermal[:, None] * absorption.melanosome_mu_a_per_mm(GRID_NM)
-    mu_a[..., 2] += np.where(deep[:, None], 0.0, added)
-    mu_a[..., 3] += np.where(deep[:, None], added / 10.0, 0.0)
+    mu_a[..., 3] += np.where(deep[:, None], 0.0, added)
+    mu_a[..., 4] += np.where(deep[:, None], added / 10.0, 0.0)
     return layered_reflectance(thickness, mu_a, mu_s, g, quadrature(8))
 
 

@@ -1,8 +1,8 @@
 """The flat layered model of a Skin record: what the lateral mean of the tissue reflects, by adding-doubling.
 
-Layers from the top: upper epidermis, basal layer, papillary dermis (inside the fine zone), reticular dermis,
-hypodermis without end. The basal layer holds `basal_melanin_share` of the melanin, the upper epidermis the rest, so
-that column melanin is melanosome_fraction * epidermis_thickness whatever the share. Rete ridges are replaced by their
+Layers from the top: stratum corneum, living epidermis, basal layer, papillary dermis (inside the fine zone), reticular
+dermis, hypodermis without end. The basal layer holds `basal_melanin_share` of the melanin, the living epidermis (basal
+layer included) the rest, so that column melanin is melanosome_fraction * epidermis_thickness whatever the share. Rete ridges are replaced by their
 mean thickness. Blood is uniform in the dermis. Scattering follows the fine-zone convention of scattering.py.
 """
 
@@ -20,21 +20,29 @@ from synthskin.record import Skin
 F64 = NDArray[np.float64]
 
 BASAL_THICKNESS_UM = 12.0  # one row of cells, 10-15 um (Odland 1991)
-BASAL_MELANOSOME_LIMIT = 0.8  # denser than this cannot be packed; the basal layer then grows (by design)
+BASAL_MELANOSOME_LIMIT = 0.55  # denser than this is not packed; the basal layer then grows (by design, as anatomy)
+STRATUM_CORNEUM_UM = 12.0  # 11-18 um, without melanin (Sandby-Moller 2003)
 FINE_ZONE_MM = 0.15  # the fine zone ends here or PAPILLARY_MM under the epidermis, whichever is deeper
 PAPILLARY_MM = 0.05
+QUADRATURE = 10  # within 0.3 degrees of ITA of 16 cosines
 ITA_WAVELENGTH_NM = np.arange(400.0, 701.0, 10.0)
-LAYERS = ("upper epidermis", "basal layer", "papillary dermis", "reticular dermis", "hypodermis")
+LAYERS = ("stratum corneum", "living epidermis", "basal layer", "papillary dermis", "reticular dermis", "hypodermis")
 
 
 def basal_thickness_um(skin: Skin) -> float:
     """Thickness of the basal layer: 12 um, or what holds its melanin at a fraction of BASAL_MELANOSOME_LIMIT."""
     column_um = skin.basal_melanin_share * skin.melanosome_fraction * skin.epidermis_thickness_um
-    return min(max(BASAL_THICKNESS_UM, column_um / BASAL_MELANOSOME_LIMIT), 0.9 * skin.epidermis_thickness_um)
+    room = skin.epidermis_thickness_um - corneum_thickness_um(skin)
+    return min(max(BASAL_THICKNESS_UM, column_um / BASAL_MELANOSOME_LIMIT), 0.9 * room)
+
+
+def corneum_thickness_um(skin: Skin) -> float:
+    """Stratum corneum: 12 um, at most 0.3 of the epidermis."""
+    return min(STRATUM_CORNEUM_UM, 0.3 * skin.epidermis_thickness_um)
 
 
 def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhere: bool = False) -> tuple[F64, F64, F64, F64]:
-    """thickness_mm, mu_a_per_mm, mu_s_per_mm and g, each (skins, wavelengths, 5 layers).
+    """thickness_mm, mu_a_per_mm, mu_s_per_mm and g, each (skins, wavelengths, 6 layers).
 
     With `anisotropic_everywhere` the dermis and hypodermis scatter with g = 0.8 too (to judge the convention).
     """
@@ -45,7 +53,8 @@ def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhe
 
     epidermis = column("epidermis_thickness_um") / 1000.0
     basal = np.array([basal_thickness_um(skin) for skin in skins])[:, None] / 1000.0
-    upper = epidermis - basal
+    corneum = np.array([corneum_thickness_um(skin) for skin in skins])[:, None] / 1000.0
+    living = epidermis - corneum
     fine = np.maximum(FINE_ZONE_MM, epidermis + PAPILLARY_MM)
     column_melanin = column("melanosome_fraction") * epidermis
     share = column("basal_melanin_share")
@@ -57,6 +66,7 @@ def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhe
     def tissue(melanin: ArrayLike, blood_fraction: ArrayLike) -> F64:
         return absorption.tissue_mu_a_per_mm(melanin, blood_fraction, melanosome, blood, baseline)
 
+    through = column_melanin * (1.0 - share) / living
     dermis_mu_a = tissue(0.0, column("blood_fraction"))
     epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(wavelength, scale)
     dermis_mu_s = scattering.dermis_mu_s_prime_per_mm(wavelength, scale, power)
@@ -64,12 +74,12 @@ def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhe
     deep_g = scattering.FINE_ZONE_G if anisotropic_everywhere else 0.0
     shape = (len(skins), wavelength.size)
     per_layer = (
-        (upper, epidermis - upper, fine - epidermis, epidermis + column("dermis_thickness_mm") - fine, np.inf),
-        (tissue(column_melanin * (1.0 - share) / upper, 0.0), tissue(column_melanin * share / basal, 0.0), dermis_mu_a,
+        (corneum, living - basal, basal, fine - epidermis, epidermis + column("dermis_thickness_mm") - fine, np.inf),
+        (tissue(0.0, 0.0), tissue(through, 0.0), tissue(through + column_melanin * share / basal, 0.0), dermis_mu_a,
          dermis_mu_a, absorption.hypodermis_mu_a_per_mm(wavelength)),
-        (epidermis_mu_s, epidermis_mu_s, epidermis_mu_s * scattering.papillary_scale(power),
+        (epidermis_mu_s, epidermis_mu_s, epidermis_mu_s, epidermis_mu_s * scattering.papillary_scale(power),
          dermis_mu_s / (1.0 - deep_g), hypodermis_mu_s / (1.0 - deep_g)),
-        (scattering.FINE_ZONE_G, scattering.FINE_ZONE_G, scattering.FINE_ZONE_G, deep_g, deep_g),
+        (*(scattering.FINE_ZONE_G,) * 4, deep_g, deep_g),
     )
     thickness, mu_a, mu_s, g = (
         np.stack([np.broadcast_to(np.asarray(v, np.float64), shape) for v in values], axis=-1) for values in per_layer
@@ -79,7 +89,7 @@ def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhe
 
 def reflectance(skins: Sequence[Skin], wavelength_nm: ArrayLike, quad: Quadrature | None = None, incidence: str = "normal") -> F64:
     """Diffuse reflectance (skins, wavelengths) under n 1.40 / 1.00, all angles collected, surface reflection left out."""
-    quad = quad or quadrature()
+    quad = quad or quadrature(QUADRATURE)
     thickness, mu_a, mu_s, g = layers(skins, wavelength_nm)
     return layered_reflectance(thickness, mu_a, mu_s, g, quad, incidence)
 

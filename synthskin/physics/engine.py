@@ -1,0 +1,194 @@
+"""Engine: one SampleRecord in, one labelled picture out. Mitsuba is loaded when an Engine is made, not before."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthskin.physics import anatomy, camera, flat_skin, labels, render
+from synthskin.physics.hair import hair_mask
+from synthskin.physics.llvm import DeviceError
+from synthskin.record import SampleRecord
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+
+class EngineError(RuntimeError):
+    """Rendering is not possible here. One line, meant for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderSettings:
+    """How to render; all that changes pictures besides the record.
+
+    spp is the number of paths a pixel, rounded up to a multiple of 3 (three wavelengths travel on each path).
+    """
+
+    size_px: int = 256
+    spp: int = 18
+    denoise: bool = True
+    device: str = "auto"
+    maps: bool = False
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedSample:
+    """A finished sample. Pictures are (h, w, 3), masks (h, w) with 0 or 255; see docs/dataset.md."""
+
+    image: U8
+    mask: U8
+    hair: U8
+    attributes: dict[str, U8]
+    artefacts: dict[str, U8]
+    maps: dict[str, F32]
+    ita_deg: float
+    ita_image_deg: float | None
+    contrast: float | None
+    visible_delta_e: float | None
+    timings_s: dict[str, float] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearRender:
+    """Before the 8 bits: linear sRGB noisy and denoised, pixels whose paths met hair, steps walked."""
+
+    noisy: F32
+    clean: F32
+    met_hair: NDArray[np.bool_]
+    steps: int
+
+
+def columns_for(size_px: int) -> int:
+    """Columns of the tissue grid: 384, or 768 for pictures over 384 pixels."""
+    return 384 if size_px <= 384 else 768
+
+
+def walk_key(record: SampleRecord) -> int:
+    """64-bit key of the walk's random numbers: preset name, seed and index alone (counterfactuals share it)."""
+    text = f"{record.preset}|{record.seed}|{record.index}|walk".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=5).digest(), "big")
+
+
+class Engine:
+    """Renders records one after another; keeps Mitsuba scene and kernels between them."""
+
+    def __init__(self, settings: RenderSettings) -> None:
+        self.settings = settings
+        self.spp = -(-settings.spp // 3) * 3
+        try:
+            self.mi, self.dr, self.device_name = render.backend(settings.device, settings.threads)
+        except DeviceError as error:
+            raise EngineError(str(error)) from None
+        self.stage, self.integrator = render.stage(self.mi, settings.size_px, self.spp)
+        self.timings: dict[str, float] = {}
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def scene(self, record: SampleRecord, with_lesion: bool = True) -> Any:
+        """SceneSpec of a record at this engine's resolution."""
+        return anatomy.build_scene(record, columns_for(self.settings.size_px), with_lesion)
+
+    def linear(self, record: SampleRecord, scene: Any, spp: int | None = None, seed: int = 0) -> LinearRender:
+        """Linear picture of a scene, noisy and denoised."""
+        with self._timed("upload"):
+            through, light = render.hair_maps(scene, record)
+            self.integrator.job = render.make_job(self.mi, scene, record, walk_key(record), through, light)
+        with self._timed("walk"):
+            xyz = np.array(self.integrator.render(self.stage, seed=seed, spp=spp or self.spp))
+            met = np.array(self.integrator.met_hair).reshape(-1, 3).any(1)
+            steps = int(np.array(self.integrator.steps).sum(dtype=np.int64))
+            self.integrator.job = None
+        size = self.settings.size_px
+        noisy = camera.finish(xyz, record.camera)
+        clean = noisy
+        if self.settings.denoise:
+            with self._timed("denoise"):
+                clean = render.denoise(noisy, *render.auxiliary(scene, through, size))
+        return LinearRender(noisy, clean, met.reshape(size, size), steps)
+
+    def render(self, record: SampleRecord) -> RenderedSample:
+        """The whole way; raises EngineError where the device fails."""
+        self.timings = {}
+        size = self.settings.size_px
+        fov = record.camera.field_of_view_mm
+        with self._timed("fields"):
+            scene = self.scene(record)
+        picture = self.linear(record, scene)
+        with self._timed("labels"):
+            image = camera.encode(picture.clean)
+            mask = np.zeros((size, size), np.uint8)
+            visible = None
+            tissue = scene.tissue
+            if scene.lesion is not None:
+                found = labels.lesion_mask(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, size)
+                mask[found] = 255
+                visible = labels.visible_delta_e(scene.lesion, record.skin, tissue.column_mm, tissue.origin_mm, fov, found)
+            hair = np.where(hair_mask(scene.hair, size, fov), 255, 0).astype(np.uint8)
+            attributes = {
+                name: np.where(footprint_to_picture(where, tissue, size) & (mask > 0), 255, 0).astype(np.uint8)
+                for name, where in sorted(scene.attributes.items())
+            }
+            attributes = {name: value for name, value in attributes.items() if value.any()}
+            ita_image, contrast = camera.measure(image, mask, hair, record.camera)
+            ita = flat_skin.ita_of_skin(record.skin)
+        return RenderedSample(
+            image=image,
+            mask=mask,
+            hair=hair,
+            attributes=attributes,
+            artefacts={},
+            maps=depth_maps(scene, size) if self.settings.maps else {},
+            ita_deg=ita,
+            ita_image_deg=ita_image,
+            contrast=contrast,
+            visible_delta_e=visible,
+            timings_s=dict(self.timings),
+            description={"steps": picture.steps},
+        )
+
+
+def _pixel_columns(tissue: Any, size_px: int) -> NDArray[np.int32]:
+    n = tissue.dej_mm.shape[0]
+    margin = round(-tissue.origin_mm / tissue.column_mm)
+    return (((np.arange(size_px) + 0.5) / size_px) * (n - 2 * margin) + margin).astype(np.int32)
+
+
+def footprint_to_picture(where: NDArray[np.bool_], tissue: Any, size_px: int) -> NDArray[np.bool_]:
+    """A map on the grid's columns, seen at the picture's pixels."""
+    index = _pixel_columns(tissue, size_px)
+    return np.asarray(where)[index[:, None], index]
+
+
+def depth_maps(scene: Any, size_px: int) -> dict[str, F32]:
+    """Melanin and blood columns (mm of pure chromophore), lesion depth (mm) and surface height (mm) at the pixels."""
+    tissue = scene.tissue
+    index = _pixel_columns(tissue, size_px)
+    pick = (index[:, None], index)
+    coarse = (index[:, None] // tissue.coarse_factor, index // tissue.coarse_factor)
+    fine_dz, coarse_dz = np.diff(tissue.z_edges_fine_mm), np.diff(tissue.z_edges_coarse_mm)
+    depth = np.zeros((size_px, size_px), np.float32)
+    if scene.lesion is not None:
+        below = scene.lesion.dermal_um[pick] > 0.5
+        reach = tissue.dej_mm[pick] + np.where(below, scene.lesion.dermal_depth_um / 1000, 0)
+        depth = np.where(scene.lesion.column_um[pick] > 0.1, reach, 0)
+    maps = {
+        "melanin_column_mm": tissue.melanin_fine[pick] @ fine_dz + tissue.melanin_coarse[coarse] @ coarse_dz,
+        "blood_column_mm": tissue.blood_fine[pick] @ fine_dz + tissue.blood_coarse[coarse] @ coarse_dz,
+        "lesion_depth_mm": depth,
+        "height_mm": scene.surface_height_um[pick] / 1000,
+    }
+    return {name: np.ascontiguousarray(value, np.float32) for name, value in maps.items()}

@@ -1,0 +1,233 @@
+"""The one place that loads Mitsuba and Dr.Jit: from SceneSpec and record to a linear picture with auxiliary buffers.
+
+`SkinWalk` is a Mitsuba integrator (registered as `skinwalk`, box filter): `render()` takes film and samples from the
+Mitsuba scene and the tissue from `integrator.job`. Everything that differs between samples is opaque to the JIT, so
+that the second sample compiles nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthskin.physics import absorption, camera, scattering, spectral, strands, walk
+from synthskin.physics.llvm import resolve_device
+from synthskin.physics.scene import SceneSpec, TissueGrid
+from synthskin.record import Skin
+
+F32 = NDArray[np.float32]
+HAIR_RASTER = 1024
+LIGHT_MAP = 256
+FINE_ZONE_MARGIN_MM = 0.005
+#: Degree of polarisation kept at one scattering: forward scattering in the epidermis keeps most of it, birefringent
+#: collagen next to nothing (Jacques, Ramella-Roman & Lee 2002).
+DEPOLARISATION = np.array([0.85, 0.05, 0.05, 0.05], np.float32)
+ETA_TISSUE = 1.40  # DESIGN: one index for all tissue
+ETA_GLASS = 1.50
+
+
+@cache
+def backend(device: str = "auto", threads: int = 0) -> tuple[Any, Any, str]:
+    """(mitsuba, drjit, 'cuda' or 'llvm'); chooses libLLVM before Dr.Jit loads. Raises DeviceError."""
+    name = resolve_device(device)
+    import drjit as dr
+    import mitsuba as mi
+
+    mi.set_variant("cuda_ad_rgb" if name == "cuda" else "llvm_ad_rgb")
+    if threads:
+        dr.set_thread_count(threads)
+    _register(mi, dr)
+    return mi, dr, name
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What SkinWalk renders: device arrays and numbers of one sample."""
+
+    columns: walk.Columns
+    optics: walk.Optics
+    hair: Any
+    irradiance: Any
+    field_of_view_mm: float
+    plate_mm: float
+    polarised: bool
+    key: int
+
+
+def optics_of(skin: Skin) -> walk.Optics:
+    """Coefficients of a skin at the render's wavelengths (absorption and scattering of `flat_skin`)."""
+    wavelength = np.array(spectral.BAND_WAVELENGTH_NM).reshape(walk.GROUPS, walk.HEROES)
+    base = absorption.baseline_mu_a_per_mm(wavelength)
+    blood = absorption.packed_blood_mu_a_per_mm(wavelength, skin.oxygenation, skin.vessel_radius_um)
+    dermis = scattering.dermis_mu_s_prime_per_mm(wavelength, skin.scattering_scale, skin.scattering_power)
+    fat = scattering.hypodermis_mu_s_prime_per_mm(wavelength)
+    return walk.Optics(
+        melanin=(absorption.melanosome_mu_a_per_mm(wavelength) - base).astype(np.float32),
+        blood=(blood - base).astype(np.float32),
+        base=np.stack([base, base, base, absorption.hypodermis_mu_a_per_mm(wavelength)]).astype(np.float32),
+        mu_s=np.stack([scattering.fine_zone_mu_s_per_mm(wavelength, skin.scattering_scale), dermis, dermis, fat]).astype(np.float32),
+        anisotropy=np.array([scattering.FINE_ZONE_G, 0, 0, 0], np.float32),
+        depolarisation=DEPOLARISATION,
+        papillary_ratio=float(scattering.papillary_scale(skin.scattering_power)),
+        eta=ETA_TISSUE,
+    )
+
+
+def _cumulative(melanin: F32, blood: F32, edges: F32) -> F32:
+    out = np.zeros((*melanin.shape[:2], melanin.shape[2] + 1, 2), np.float32)
+    dz = np.diff(edges).astype(np.float32)
+    np.cumsum(melanin * dz, axis=2, out=out[:, :, 1:, 0])
+    np.cumsum(blood * dz, axis=2, out=out[:, :, 1:, 1])
+    return out
+
+
+def upload(mi: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> walk.Columns:
+    """The grid on the device. `pigment_to_mm`: where Henyey-Greenstein ends; by default just under the deepest junction."""
+    fine = _cumulative(tissue.melanin_fine, tissue.blood_fine, tissue.z_edges_fine_mm)
+    coarse = _cumulative(tissue.melanin_coarse, tissue.blood_coarse, tissue.z_edges_coarse_mm)
+    fine_end = float(tissue.z_edges_fine_mm[-1])
+    deepest = float(tissue.dej_mm.max()) + FINE_ZONE_MARGIN_MM if pigment_to_mm is None else pigment_to_mm
+    return walk.Columns(
+        nodes=mi.Float(np.concatenate([fine.ravel(), coarse.ravel()])),
+        first_coarse=fine.size // 2,
+        dej_mm=mi.Float(np.ascontiguousarray(tissue.dej_mm, np.float32).ravel()),
+        edges_coarse=mi.Float(np.ascontiguousarray(tissue.z_edges_coarse_mm, np.float32)),
+        n_fine=fine.shape[0],
+        n_coarse=coarse.shape[0],
+        cells_fine=fine.shape[2] - 1,
+        cells_coarse=coarse.shape[2] - 1,
+        column_mm=tissue.column_mm,
+        coarse_column_mm=tissue.column_mm * tissue.coarse_factor,
+        origin_mm=tissue.origin_mm,
+        pigment_to_mm=min(deepest, fine_end - 1e-4),
+        fine_to_mm=fine_end,
+        coarse_to_mm=float(tissue.z_edges_coarse_mm[-1]),
+        bottom_mm=1e9,
+    )
+
+
+def hair_maps(scene: SceneSpec, record: Any) -> tuple[F32, F32]:
+    """(transmission (3, r, r, 2), irradiance (m, m), negative where a fibre shades the skin)."""
+    fov = record.camera.field_of_view_mm
+    offset, height, owner = strands.rasterise(scene.hair, HAIR_RASTER, fov)
+    through = strands.transmission(offset, owner, scene.hair, record.hair.eumelanin, record.hair.pheomelanin)
+    lit = strands.shadows(through[1, ..., 0], height, fov, record.camera.ring_elevation_deg, LIGHT_MAP)
+    light = camera.light_gain(record.camera, LIGHT_MAP) * lit
+    return through, np.where(lit < 1, -light, light).astype(np.float32)
+
+
+def make_job(mi: Any, scene: SceneSpec, record: Any, key: int, through: F32, light: F32) -> Job:
+    """Everything of one sample on the device; `through` and `light` come from `hair_maps`."""
+    return Job(
+        columns=upload(mi, scene.tissue),
+        optics=optics_of(record.skin),
+        hair=mi.Float(through.ravel()),
+        irradiance=mi.Float(light.ravel()),
+        field_of_view_mm=record.camera.field_of_view_mm,
+        plate_mm=record.camera.plate_thickness_mm,
+        polarised=record.camera.dermoscopic_type == "contact polarized",
+        key=key,
+    )
+
+
+def _register(mi: Any, dr: Any) -> None:
+    class SkinWalk(mi.CppADIntegrator):  # type: ignore[misc,name-defined]
+        """Random walk in layered skin under a contact plate; see `walk.py`.
+
+        It takes neither emitters nor other shapes, has no derivatives, and needs `job` set before `render`.
+        """
+
+        def __init__(self, props: Any) -> None:
+            super().__init__(props)
+            self.job: Job | None = None
+            self.steps: Any = None
+            self.met_hair: Any = None
+
+        def render(self, scene: Any, sensor: Any = 0, seed: Any = 0, spp: int = 0, develop: bool = True,
+                   evaluate: bool = True) -> Any:
+            """XYZ picture (h, w, 3) as a tensor; `spp` is a multiple of the three hero groups."""
+            job = self.job
+            if job is None:
+                raise RuntimeError("skinwalk: set integrator.job before rendering")
+            sensor = scene.sensors()[sensor] if isinstance(sensor, int) else sensor
+            width, height = sensor.film().size()
+            if width != height or spp % walk.GROUPS:
+                raise RuntimeError(f"skinwalk: {width}x{height} at {spp} spp: a square film and a multiple of 3 are needed")
+            paths = spp // walk.GROUPS
+            radiance, _, self.steps, self.met_hair = walk.trace(
+                mi, dr, job.columns, job.optics, job.hair, HAIR_RASTER, job.irradiance, LIGHT_MAP, job.field_of_view_mm,
+                width, paths, job.key ^ (int(seed) << 40), job.polarised, 2.0 * job.plate_mm,
+            )
+            group = dr.arange(mi.UInt32, dr.width(radiance[0])) % walk.GROUPS
+            weights = mi.Float(np.asarray(spectral.BAND_WEIGHTS, np.float32).ravel())
+            xyz = []
+            for channel in range(3):
+                value = mi.Float(0)
+                for hero in range(walk.HEROES):
+                    w = dr.gather(mi.Float, weights, (group * walk.HEROES + hero) * 3 + channel)
+                    value = dr.fma(radiance[hero], w, value)
+                xyz.append(value / dr.opaque(mi.Float, float(paths)))
+            dr.eval(xyz, self.steps, self.met_hair)
+            xyz = [dr.block_sum(c, walk.GROUPS) for c in xyz]
+            return mi.TensorXf(dr.ravel(mi.Point3f(*xyz)), shape=(int(height), int(width), 3))
+
+        def to_string(self) -> str:
+            return "SkinWalk[]"
+
+    mi.register_integrator("skinwalk", SkinWalk)
+
+
+def stage(mi: Any, size_px: int, spp: int) -> tuple[Any, Any]:
+    """(Mitsuba scene with orthographic sensor and box-filtered film, skinwalk integrator)."""
+    scene = mi.load_dict({
+        "type": "scene",
+        "integrator": {"type": "skinwalk"},
+        "sensor": {
+            "type": "orthographic",
+            "film": {"type": "hdrfilm", "width": size_px, "height": size_px, "rfilter": {"type": "box"}},
+            "sampler": {"type": "independent", "sample_count": spp},
+        },
+    })
+    return scene, scene.integrator()
+
+
+def auxiliary(scene: SceneSpec, through: F32, size_px: int) -> tuple[F32, F32]:
+    """(albedo, normal) (size, size, 3) for the denoiser: what is above the pigment, free of noise.
+
+    The albedo is the double transmission of the melanin column and of the hair; the surface is flat.
+    """
+    tissue = scene.tissue
+    dz = np.diff(tissue.z_edges_fine_mm).astype(np.float32)
+    column_mm = tissue.melanin_fine @ dz
+    n = column_mm.shape[0]
+    margin = round(-tissue.origin_mm / tissue.column_mm)
+    inner = n - 2 * margin
+    index = np.clip(((np.arange(size_px) + 0.5) / size_px * inner + margin).astype(np.int32), 0, n - 1)
+    column = column_mm[index[:, None], index]
+    mu = absorption.melanosome_mu_a_per_mm(np.array([600.0, 545.0, 460.0])).astype(np.float32)
+    albedo = 0.9 * np.exp(-1.5 * column[..., None] * mu)
+    factor = HAIR_RASTER / size_px
+    if factor >= 1 and HAIR_RASTER % size_px == 0:
+        k = int(factor)
+        keep = through[..., 0].reshape(3, size_px, k, size_px, k).mean((2, 4))
+    else:
+        pick = np.minimum(((np.arange(size_px) + 0.5) * factor).astype(np.int32), HAIR_RASTER - 1)
+        keep = through[:, pick[:, None], pick, 0]
+    albedo = albedo * keep[::-1].transpose(1, 2, 0)
+    normal = np.zeros((size_px, size_px, 3), np.float32)
+    normal[..., 2] = 1.0
+    return np.ascontiguousarray(albedo, np.float32), normal
+
+
+def denoise(linear: F32, albedo: F32, normal: F32) -> F32:
+    """Intel Open Image Denoise 2, HDR, with clean auxiliary buffers."""
+    os.environ.setdefault("OIDN_VERBOSE", "0")
+    import pyoidn
+
+    out = pyoidn.denoise(np.maximum(linear, 0).astype(np.float32), albedo=albedo, normal=normal, hdr=True, clean_aux=True)
+    return np.asarray(out, np.float32)

@@ -1,0 +1,347 @@
+"""The random walk through skin, as one Dr.Jit kernel: camera paths from the surface to where they leave it again.
+
+What one iteration of the loop does for every lane: fly to the nearest of (next collision, column wall, zone face);
+weigh absorption over that flight exactly; then scatter, cross, or meet the surface.
+
+- Only scattering is sampled; absorption is a weight exp(-integral of mu_a). Each column keeps the *cumulative*
+  melanosome and blood fractions over depth at its cell edges, so the integral over a flight inside one column is two
+  look-ups, exact for any number of cells: no quadrature, no Jensen bias, no majorant made of the darkest voxel.
+- A path carries the three wavelengths of its hero group: it is sampled with the scattering of the middle one and
+  the others are weighted by exp(-(mu_s,j - mu_s,hero) t) and mu_s,j / mu_s,hero, which is unbiased.
+- The fine zone scatters by Henyey-Greenstein, the zones below by their own g (0 in skin). Inside the fine zone
+  mu_s(x) = mu_s,epi s(x), s = 1 in the epidermis and `papillary_ratio` under it (a null collision otherwise).
+- At the surface a path gives W (1 - F) E(x, y) and goes on with W F: no coin is tossed. Under a contact plate the
+  reflected part comes back displaced by 2 t tan(theta) in the glass. E is the irradiance relative to the white tile.
+- Crossed polarisers weigh 1 - q, where q starts at 1 and is multiplied at each scattering by the zone's factor.
+- Finished lanes start their next path at once. Lanes are (pixel, hero group); sums are block sums: no atomics, so
+  the same input gives the same bits. Random numbers are a hash of (key, lane, path, draw).
+
+This module imports Dr.Jit and Mitsuba lazily through `render.backend()`; see `physics/engine.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+GROUPS = 3
+HEROES = 3
+ZONES = 4  # 0 pigmented (fine columns), 1 upper dermis (fine columns), 2 dermis (coarse columns), 3 bottom
+
+
+@dataclass(frozen=True, slots=True)
+class Optics:
+    """Coefficients in mm^-1 for GROUPS x HEROES wavelengths, [group, hero]; the hero sampled with is number 1.
+
+    name            shape       meaning
+    melanin         (3, 3)      mu_a of pure melanosome
+    blood           (3, 3)      mu_a of whole blood (with oxygenation and packing)
+    base            (4, 3, 3)   [zone, group, hero] baseline mu_a
+    mu_s            (4, 3, 3)   [zone, group, hero] scattering coefficient (not reduced)
+    anisotropy      (4,)        g a zone
+    depolarisation  (4,)        factor on the degree of polarisation at each scattering, a zone
+    papillary_ratio float       mu_s under the junction over mu_s of the epidermis, inside the fine zone (0 to 1)
+    eta             float       refractive index of tissue over that outside; 1 is matched
+    """
+
+    melanin: F32
+    blood: F32
+    base: F32
+    mu_s: F32
+    anisotropy: F32
+    depolarisation: F32
+    papillary_ratio: float
+    eta: float
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The tissue on the device: cumulative (melanin, blood) at the cell edges of each column, both zones.
+
+    `bottom_mm` is where the last zone ends in a void (transmission); 1e9 for a half space.
+    """
+
+    nodes: Any  # Float: (n, n, nf + 1, 2) then (m, m, nc + 1, 2), flattened
+    first_coarse: int  # index of the first coarse node
+    dej_mm: Any  # Float, (n, n)
+    edges_coarse: Any  # Float (nc + 1,)
+    n_fine: int
+    n_coarse: int
+    cells_fine: int
+    cells_coarse: int
+    column_mm: float
+    coarse_column_mm: float
+    origin_mm: float
+    pigment_to_mm: float
+    fine_to_mm: float
+    coarse_to_mm: float
+    bottom_mm: float
+
+
+FINE_STEP_MM = 0.005
+FINE_RUN_MM = 0.15
+SECOND_STEP_MM = 0.0125
+
+
+def _hash32(u: Any, x: Any) -> Any:
+    """lowbias32 of C. Wellons (2018): an integer hash with 0.17 bits of bias."""
+    x = x ^ (x >> 16)
+    x = x * u(0x7FEB352D)
+    x = x ^ (x >> 15)
+    x = x * u(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def trace(
+    mi: Any,
+    dr: Any,
+    columns: Columns,
+    optics: Optics,
+    hair: Any,
+    hair_size: int,
+    irradiance: Any,
+    irradiance_size: int,
+    field_of_view_mm: float,
+    size_px: int,
+    paths_per_lane: int,
+    key: int,
+    polarised: bool,
+    plate_tan_scale_mm: float,
+    with_transmittance: bool = False,
+) -> tuple[list[Any], list[Any], Any, Any]:
+    """Walk `paths_per_lane` paths in each lane; lane = pixel * GROUPS + group, size_px^2 pixels.
+
+    hair            Float (GROUPS, hair_size^2, 2): what a camera ray keeps and what it gains on its way to the skin
+    irradiance      Float (irradiance_size^2,), E over the picture relative to the white tile,
+                    negative where a hair shades it
+    plate_tan_scale_mm  2 t of the glass plate; 0 without one
+    Returns (radiance sums, transmitted sums, steps, met hair): two lists of HEROES arrays and two arrays, one value a
+    lane, sums undivided.
+    """
+    F, U = mi.Float, mi.UInt32
+
+    def opaque(v: float) -> Any:
+        return dr.opaque(F, float(v))
+
+    lanes = size_px * size_px * GROUPS
+    lane = dr.arange(U, lanes)
+    group = lane % GROUPS
+    # loop-invariant coefficients of this lane's group
+    packed = np.stack(
+        [optics.melanin, optics.blood, *optics.base, *optics.mu_s], axis=-1
+    ).astype(np.float32)  # [group, hero, width]
+    width = 2 + 2 * ZONES
+    table = F(packed.ravel())
+    coef = [[dr.gather(F, table, (group * HEROES + j) * width + c) for c in range(width)] for j in range(HEROES)]
+    mel = [coef[j][0] for j in range(HEROES)]
+    blo = [coef[j][1] for j in range(HEROES)]
+    base = [[coef[j][2 + z] for j in range(HEROES)] for z in range(ZONES)]
+    mus = [[coef[j][2 + ZONES + z] for j in range(HEROES)] for z in range(ZONES)]
+    g_zone = [opaque(v) for v in optics.anisotropy]
+    q_zone = [opaque(v) for v in optics.depolarisation]
+    ratio, eta = opaque(optics.papillary_ratio), opaque(optics.eta)
+    z_face = [opaque(v) for v in (columns.pigment_to_mm, columns.fine_to_mm, columns.coarse_to_mm, columns.bottom_mm)]
+    dx_f, dx_c = opaque(columns.column_mm), opaque(columns.coarse_column_mm)
+    inv_f, inv_c = opaque(1 / columns.column_mm), opaque(1 / columns.coarse_column_mm)
+    origin = opaque(columns.origin_mm)
+    nf, nc = columns.n_fine, columns.n_coarse
+    kf, kc = columns.cells_fine, columns.cells_coarse
+    edges = columns.edges_coarse
+    nodes, first_coarse = columns.nodes, dr.opaque(U, columns.first_coarse)
+    edge = [dr.gather(F, edges, U(i)) for i in range(1, kc)]
+    q0 = opaque(1.0 if polarised else 0.0)
+    plate = opaque(plate_tan_scale_mm)
+    n_glass = 1.5
+    e_scale = opaque(irradiance_size / field_of_view_mm)
+    count = dr.opaque(U, paths_per_lane)
+    seed = dr.opaque(U, key & 0xFFFFFFFF) ^ _hash32(U, lane + dr.opaque(U, (key >> 32) & 0xFFFFFFFF))
+
+    def path_key(k: Any) -> Any:
+        return _hash32(U, seed + k * U(0x9E3779B9))
+
+    def uniform(k_key: Any, draw: Any) -> Any:
+        return F(_hash32(U, k_key + draw * U(0x85EBCA6B)) >> 8) * (1.0 / 16777216.0)
+
+    pixel = lane // GROUPS
+    pixel_x, pixel_y = F(pixel % size_px), F(pixel // size_px)
+    pixel_mm = opaque(field_of_view_mm / size_px)
+    h_scale = opaque(hair_size / field_of_view_mm)
+    hair_page = group * U(hair_size * hair_size)
+
+    def begin(k: Any, active: Any) -> tuple[Any, ...]:
+        """Key, entry point, throughput and emission of path k, and its first optical depth."""
+        kk = path_key(k)
+        x = (pixel_x + uniform(kk, U(1))) * pixel_mm
+        y = (pixel_y + uniform(kk, U(2))) * pixel_mm
+        hx, hy = dr.minimum(U(x * h_scale), hair_size - 1), dr.minimum(U(y * h_scale), hair_size - 1)
+        through = dr.gather(mi.Array2f, hair, hair_page + hy * hair_size + hx, active)
+        return kk, x, y, through[0], through[1], -dr.log(1 - uniform(kk, U(3)))
+
+    def coarse_cell(z: Any) -> Any:
+        k = U(0)
+        for e in edge:
+            k = k + dr.select(z >= e, U(1), U(0))
+        return k
+
+    def cumulative(fine: Any, col_f: Any, col_c: Any, z: Any, active: Any) -> tuple[Any, Any, Any, Any]:
+        """Cumulative melanin and blood at depth z of the column, and their densities in that cell."""
+        second = z >= FINE_RUN_MM
+        zf = dr.select(second, FINE_RUN_MM / FINE_STEP_MM + (z - FINE_RUN_MM) * (1 / SECOND_STEP_MM),
+                       z * (1 / FINE_STEP_MM))
+        k_fine = dr.minimum(U(dr.maximum(zf, 0)), kf - 1)
+        frac_f = zf - F(k_fine)
+        k_coarse = coarse_cell(z)
+        e0 = dr.gather(F, edges, k_coarse)
+        e1 = dr.gather(F, edges, k_coarse + 1)
+        frac_c = (z - e0) / (e1 - e0)
+        a = dr.select(fine, col_f * (kf + 1) + k_fine, col_c * (kc + 1) + k_coarse + first_coarse)
+        n0 = dr.gather(mi.Array2f, nodes, a, active)
+        n1 = dr.gather(mi.Array2f, nodes, a + 1, active)
+        f = dr.select(fine, frac_f, frac_c)
+        step = dr.select(fine, dr.select(k_fine >= int(FINE_RUN_MM / FINE_STEP_MM + 0.5), SECOND_STEP_MM, FINE_STEP_MM), e1 - e0)
+        d0, d1 = n1[0] - n0[0], n1[1] - n0[1]
+        inv = dr.rcp(step)
+        return dr.fma(d0, f, n0[0]), dr.fma(d1, f, n0[1]), d0 * inv, d1 * inv
+
+    k = dr.zeros(U, lanes)
+    kk, x, y, kept, gained, tau = begin(k, True)
+    z = dr.zeros(F, lanes)
+    wx, wy, wz = dr.zeros(F, lanes), dr.zeros(F, lanes), dr.full(F, 1, lanes)
+    zone = dr.zeros(U, lanes)
+    pol = q0 + dr.zeros(F, lanes)
+    draw = dr.full(U, 16, lanes)
+    W = [F(kept) for _ in range(HEROES)]
+    L = [F(gained) for _ in range(HEROES)]
+    T = [dr.zeros(F, lanes) for _ in range(HEROES)] if with_transmittance else []
+    steps = dr.zeros(U, lanes)
+    met = dr.select(kept < 1, U(1), U(0))
+    far = 1e9
+
+    def cond(k: Any, *_: Any) -> Any:
+        return k < count
+
+    def body(k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, W, L, T):  # type: ignore[no-untyped-def]
+        pigmented, fine, gridded = zone == 0, zone < 2, zone < 3
+
+        def pick(values: Any) -> Any:
+            return dr.select(fine, dr.select(pigmented, values[0], values[1]), dr.select(gridded, values[2], values[3]))
+
+        m_hero = pick([m[1] for m in mus])
+        # walls of the column and of the zone
+        inv_dx, dx = dr.select(fine, inv_f, inv_c), dr.select(fine, dx_f, dx_c)
+        top_i = dr.select(fine, F(nf - 1), F(nc - 1))
+        gx, gy = (x - origin) * inv_dx, (y - origin) * inv_dx
+        nudge = 1e-4
+        cx = dr.clip(dr.floor(gx + dr.copysign(F(nudge), wx)), 0, top_i)
+        cy = dr.clip(dr.floor(gy + dr.copysign(F(nudge), wy)), 0, top_i)
+
+        def wall(c: Any, g: Any, w: Any) -> Any:
+            ahead = dr.select(w > 0, c + 1, c)
+            t = (ahead - g) * dx / w
+            open_side = dr.select(w > 0, c >= top_i, c <= 0)
+            return dr.select(open_side | (dr.abs(w) < 1e-6) | ~gridded, far, dr.maximum(t, 0))
+
+        t_lateral = dr.minimum(wall(cx, gx, wx), wall(cy, gy, wy))
+        z_low, z_high = pick([F(0), *z_face[:3]]), pick(z_face)
+        t_zone = dr.select(dr.abs(wz) < 1e-6, far, dr.maximum((dr.select(wz > 0, z_high, z_low) - z) / wz, 0))
+        t_coll = tau / m_hero
+        t = dr.minimum(dr.minimum(t_lateral, t_zone), t_coll)
+        collides = t_coll <= dr.minimum(t_lateral, t_zone)
+        faces = ~collides & (t_zone <= t_lateral)
+        # absorption over the flight
+        col = U(cy) * dr.select(fine, U(nf), U(nc)) + U(cx)
+        z1 = dr.select(faces, dr.select(wz > 0, z_high, z_low), dr.fma(t, wz, z))
+        a0, b0, am, bm = cumulative(fine, col, col, z, gridded)
+        a1, b1, _, _ = cumulative(fine, col, col, z1, gridded)
+        dz = z1 - z
+        steep = dr.abs(dz) > 1e-4
+        k_len = t / dr.select(steep, dz, 1)
+        depth_m = dr.select(gridded, dr.select(steep, (a1 - a0) * k_len, am * t), 0)
+        depth_b = dr.select(gridded, dr.select(steep, (b1 - b0) * k_len, bm * t), 0)
+        W2 = []
+        for j in range(HEROES):
+            extinction = dr.fma(depth_m, mel[j], dr.fma(depth_b, blo[j], t * pick([b[j] for b in base])))
+            m_j = pick([m[j] for m in mus])
+            if j != 1:
+                extinction = dr.fma(m_j - m_hero, t, extinction)
+                factor = dr.select(collides, m_j / m_hero, 1)
+                W2.append(W[j] * dr.exp(-extinction) * factor)
+            else:
+                W2.append(W[j] * dr.exp(-extinction))
+        x, y, z = dr.fma(t, wx, x), dr.fma(t, wy, y), z1
+        # what happens there
+        u1, u2, u3, u4 = (uniform(kk, draw + i) for i in range(4))
+        draw = draw + 4
+        tau = dr.select(collides, -dr.log(1 - u1), tau - t * m_hero)
+        surface = faces & (wz < 0) & pigmented
+        out_below = faces & (wz > 0) & (zone == ZONES - 1)
+        crosses = faces & ~surface & ~out_below
+        zone = dr.select(crosses, dr.select(wz > 0, zone + 1, zone - 1), zone)
+        cos_i = dr.abs(wz)
+        fr = mi.fresnel(cos_i, dr.rcp(eta))[0]
+        fr = dr.select(eta == 1.0, 0, fr)
+        e_x = dr.clip(U(dr.maximum(x * e_scale, 0)), 0, irradiance_size - 1)
+        e_y = dr.clip(U(dr.maximum(y * e_scale, 0)), 0, irradiance_size - 1)
+        light = dr.gather(F, irradiance, e_y * irradiance_size + e_x, surface)
+        gain = dr.select(surface, (1 - fr) * dr.abs(light) * (1 - pol), 0)
+        met = dr.select(surface & (light < 0), U(1), met)
+        for j in range(HEROES):
+            L[j] = dr.fma(W2[j], gain, L[j])
+            W2[j] = dr.select(surface, W2[j] * fr, W2[j])
+            if with_transmittance:
+                T[j] = dr.select(out_below, T[j] + W2[j], T[j])
+        # displacement in the plate: sin in glass = eta / n_glass * sin in tissue
+        s_t = dr.safe_sqrt(1 - cos_i * cos_i)
+        s_g = dr.minimum(s_t * (1.4 / n_glass), 0.999)
+        shift = dr.select(surface & (s_t > 1e-6), plate * s_g * dr.rsqrt(1 - s_g * s_g) / dr.maximum(s_t, 1e-6), 0)
+        x, y = dr.fma(shift, wx, x), dr.fma(shift, wy, y)
+        wz = dr.select(surface, -wz, wz)
+        # scatter
+        dej = dr.gather(F, columns.dej_mm, col, collides & pigmented)
+        real = collides & (~pigmented | (z < dej) | (u4 < ratio))
+        g = pick(g_zone)
+        iso = dr.abs(g) < 1e-3
+        gs = dr.select(iso, 0.5, g)
+        h = (1 - gs * gs) / (1 - gs + 2 * gs * u2)
+        c = dr.select(iso, 1 - 2 * u2, (1 + gs * gs - h * h) / (2 * gs))
+        c = dr.clip(c, -1, 1)
+        s = dr.safe_sqrt(1 - c * c)
+        sp, cp = dr.sincos(2 * dr.pi * u3)
+        sign = dr.copysign(F(1), wz)
+        fa = -dr.rcp(sign + wz)
+        fb = wx * wy * fa
+        sx, sy = s * cp, s * sp
+        nx = dr.fma(sx, 1 + sign * wx * wx * fa, dr.fma(sy, fb, c * wx))
+        ny = dr.fma(sx, sign * fb, dr.fma(sy, dr.fma(wy * wy, fa, sign), c * wy))
+        nz = dr.fma(sx, -sign * wx, dr.fma(sy, -wy, c * wz))
+        wx, wy, wz = dr.select(real, nx, wx), dr.select(real, ny, wy), dr.select(real, nz, wz)
+        pol = dr.select(real, pol * pick(q_zone), pol)
+        # Russian roulette on the largest of the three weights
+        w_max = dr.maximum(dr.maximum(W2[0], W2[1]), W2[2])
+        tested = (collides | surface) & (w_max < 0.4)
+        q = w_max * (1 / 0.6)
+        u5 = uniform(kk, draw - 5 + U(0x51ED270B))
+        killed = tested & (u5 >= q)
+        gain_q = dr.select(tested & ~killed, dr.rcp(dr.maximum(q, 1e-20)), 1)
+        done = killed | out_below
+        # the next path
+        k = dr.select(done, k + 1, k)
+        kk2, bx, by, kept, gained, tau0 = begin(k, done)
+        fresh = done & (k < count)
+        met = dr.select(fresh & (kept < 1), U(1), met)
+        kk = dr.select(done, kk2, kk)
+        x, y, z = dr.select(done, bx, x), dr.select(done, by, y), dr.select(done, 0, z)
+        wx, wy, wz = dr.select(done, 0, wx), dr.select(done, 0, wy), dr.select(done, 1, wz)
+        tau, zone, pol = dr.select(done, tau0, tau), dr.select(done, 0, zone), dr.select(done, q0, pol)
+        draw = dr.select(done, 16, draw)
+        W2 = [dr.select(done, kept, W2[j] * gain_q) for j in range(HEROES)]
+        L = [dr.select(fresh, L[j] + gained, L[j]) for j in range(HEROES)]
+        return k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps + 1, met, W2, L, T
+
+    state = (k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, W, L, T)
+    result = dr.while_loop(state, cond, body)
+    return result[15], result[16], result[12], result[13]

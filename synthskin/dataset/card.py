@@ -140,6 +140,8 @@ dataset_info:
 {features}
 configs:
 - config_name: default
+  features:
+{features}
   data_files:
   - split: train
     path:

@@ -1,0 +1,36 @@
+"""The wheel holds the presets and runs outside the checkout."""
+
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytest.importorskip("hatchling")
+
+
+def test_wheel_runs_in_a_clean_environment(tmp_path):
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w",
+                    str(tmp_path), str(ROOT)], check=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("synthskin-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "synthskin/presets/fst6.toml" in names and "synthskin/py.typed" in names
+    assert not [name for name in names if name.startswith(("tests/", "presets/", "cli.py"))]
+
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    (site,) = environment.glob("lib/python*/site-packages")
+    python = environment / "bin/python"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(site),
+                    str(wheel)], check=True, cwd=tmp_path)
+    # The dependencies come from this environment, behind the wheel and without its .pth files (no editable install).
+    (site / "sitecustomize.py").write_text(f"import sys\nsys.path.append({sysconfig.get_path('purelib')!r})\n")
+    done = subprocess.run([str(python), "-m", "synthskin.cli", "presets", "show", "fst6"], capture_output=True,
+                          text=True, cwd=tmp_path, check=True, env={"PATH": "/usr/bin:/bin"})
+    assert 'name = "fst6"' in done.stdout
+    where = subprocess.run([str(python), "-c", "import synthskin; print(synthskin.__file__)"], capture_output=True,
+                           text=True, cwd=tmp_path, check=True, env={"PATH": "/usr/bin:/bin"})
+    assert str(environment) in where.stdout

@@ -1,0 +1,118 @@
+"""The exact lesion mask, and how much of it shows on the actual skin.
+
+The mask is what an annotator could see, defined once: each column's adding-doubling colour with the lesion against its
+lesion-free twin on REFERENCE_SKIN (fst2), linear colours blurred by a Gaussian of 0.25 mm (standard deviation),
+CIEDE2000 >= 3, holes filled, specks removed. It depends on the lesion's maps alone, not on tone, light, hair or noise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from synthskin.physics import spectral
+from synthskin.physics.lesion.field import LesionField
+from synthskin.physics.lesion_colour import ColourTable, build_table, reference_table
+from synthskin.record import Skin
+
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+BLUR_MM = 0.25  # standard deviation; about the transport length of light in skin
+THRESHOLD_DELTA_E = 3.0
+SPECK_MM2 = 0.03  # smaller components are not drawn by an annotator
+SPECK_SHARE = 0.01  # of the largest component, as above
+_GRID_MM = 0.085  # columns are averaged up to this width before the blur, a third of its standard deviation
+_ACTUAL_COUNTS = (4, 5, 3)
+_ACTUAL_COSINES = 8
+
+
+def lesion_mask(lesion: LesionField | None, column_mm: float, origin_mm: float, field_of_view_mm: float, size_px: int) -> Mask:
+    """Mask (size_px, size_px) of a lesion given on (n, n) columns of width column_mm; all False without a lesion.
+
+    origin_mm is the first column's edge relative to the picture's left and top edge (negative: margin).
+    """
+    if lesion is None:
+        return np.zeros((size_px, size_px), np.bool_)
+    return mask_of_delta_e(delta_e_map(lesion, column_mm, origin_mm, field_of_view_mm, size_px), field_of_view_mm)
+
+
+def mask_of_delta_e(delta_e: F64, field_of_view_mm: float) -> Mask:
+    """Threshold, fill holes, remove specks of a CIEDE2000 picture (n, n)."""
+    mask = ndimage.binary_fill_holes(delta_e >= THRESHOLD_DELTA_E)
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return np.asarray(mask, np.bool_)
+    area_px = np.bincount(labels.ravel())
+    area_px[0] = 0
+    pixel_mm2 = (field_of_view_mm / delta_e.shape[0]) ** 2
+    keep = (area_px * pixel_mm2 >= SPECK_MM2) & (area_px >= SPECK_SHARE * area_px.max())
+    return np.asarray(keep[labels], np.bool_)
+
+
+def delta_e_map(lesion: LesionField, column_mm: float, origin_mm: float, field_of_view_mm: float, size_px: int,
+                skin: Skin | None = None) -> F64:
+    """CIEDE2000 (size_px, size_px) of the blurred lesion against its twin, on `skin` or on REFERENCE_SKIN."""
+    table = reference_table(_nest_depth_um(lesion)) if skin is None else _table_for(lesion, skin)
+    coarse, cell_mm = _delta_e_of_columns(lesion, table, column_mm)
+    along = _resampling(coarse.shape[0], cell_mm, origin_mm, field_of_view_mm, size_px)
+    return np.asarray(along @ coarse @ along.T)
+
+
+def visible_delta_e(lesion: LesionField | None, mask: Mask, skin: Skin, column_mm: float, origin_mm: float,
+                    field_of_view_mm: float) -> float:
+    """Share of the mask's pixels in which the lesion differs from its twin by CIEDE2000 >= 3 on the actual `skin`."""
+    if lesion is None or not mask.any():
+        return 0.0
+    seen = delta_e_map(lesion, column_mm, origin_mm, field_of_view_mm, mask.shape[0], skin)[mask]
+    return float(np.mean(seen >= THRESHOLD_DELTA_E))
+
+
+def _nest_depth_um(lesion: LesionField) -> float:
+    """Depth of the dermal melanin under the junction, weighted by it: nests lie deeper where the growth is older."""
+    total = float(lesion.dermal_um.sum(dtype=np.float64))
+    maturity = float((lesion.dermal_um * lesion.maturity).sum(dtype=np.float64)) / total if total > 0.0 else 0.5
+    return lesion.dermal_depth_um * (0.55 + 0.9 * maturity)
+
+
+def _table_for(lesion: LesionField, skin: Skin) -> ColourTable:
+    """A small table over the lesion's own range on the actual skin."""
+    tops = tuple(max(float(v.max()), 0.05) for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um))
+    low, high = min(1.0, float(lesion.blood_factor.min())), max(1.0, float(lesion.blood_factor.max()))
+    blood = [low, high] if high > low * 1.001 else [1.0]
+    return build_table(skin, _nest_depth_um(lesion), _ACTUAL_COUNTS, blood, (tops[0], tops[1], tops[2]), _ACTUAL_COSINES)
+
+
+def _delta_e_of_columns(lesion: LesionField, table: ColourTable, column_mm: float) -> tuple[F64, float]:
+    """CIEDE2000 on averaged columns and their width."""
+    n = lesion.epidermal_um.shape[0]
+    factor = max(f for f in (1, 2, 3, 4) if n % f == 0 and (f == 1 or f * column_mm <= _GRID_MM))
+    touched = (lesion.column_um > 1e-4) | (np.abs(lesion.blood_factor - np.float32(1)) > 1e-4)
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
+    twin = table.xyz(zero, zero, zero, one)[0]
+    colours = np.empty((n, n, 3), np.float32)
+    colours[:] = twin
+    if touched.any():
+        colours[touched] = table.xyz(*(v[touched] for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um, lesion.blood_factor)))
+    m = n // factor
+    means = colours.reshape(m, factor, m, factor, 3).mean(axis=(1, 3))
+    sigma = BLUR_MM / (factor * column_mm)
+    blurred = ndimage.gaussian_filter(means, (sigma, sigma, 0.0), mode="nearest", truncate=3.5)
+    twin_lab = spectral.xyz_to_lab(twin)
+    lab = spectral.xyz_to_lab(blurred)
+    return spectral.ciede2000(lab, np.broadcast_to(twin_lab, lab.shape)), factor * column_mm
+
+
+def _resampling(count: int, cell_mm: float, origin_mm: float, field_of_view_mm: float, size_px: int) -> F64:
+    """Matrix (size_px, count): Catmull-Rom interpolation from cell centres to pixel centres."""
+    centre_mm = (np.arange(size_px) + 0.5) * field_of_view_mm / size_px
+    position = (centre_mm - origin_mm) / cell_mm - 0.5
+    low = np.floor(position).astype(np.int64)
+    t = position - low
+    weights = (0.5 * (-t + 2 * t**2 - t**3), 0.5 * (2 - 5 * t**2 + 3 * t**3), 0.5 * (t + 4 * t**2 - 3 * t**3), 0.5 * (-(t**2) + t**3))
+    matrix = np.zeros((size_px, count))
+    for offset, weight in zip((-1, 0, 1, 2), weights, strict=True):
+        np.add.at(matrix, (np.arange(size_px), np.clip(low + offset, 0, count - 1)), weight)
+    return matrix

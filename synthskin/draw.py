@@ -28,17 +28,16 @@ def draw(preset: Preset, seed: int, index: int) -> SampleRecord:
     index    0, 1, 2 ...
     Raises ValueError on a negative or non-integer seed or index.
     """
-    for what, value in (("seed", seed), ("index", index)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{what}={value!r}: a whole number of 0 or more is needed")
+    for what, number in (("seed", seed), ("index", index)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise ValueError(f"{what}={number!r}: a whole number of 0 or more is needed")
     groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
-    value: Any
     for key, law in preset.fields.items():
         group, _, name = key.partition(".")
         if law.zero_probability > 0 and (
             hash_uniform(preset.name, seed, index, f"{key}#zero") < law.zero_probability
         ):
-            value = 0 if law.law == "integer" or isinstance(law.args[0], int) else 0.0
+            value: Any = 0 if law.law == "integer" or isinstance(law.args[0], int) else 0.0
         else:
             value = law.inverse_cdf(hash_uniform(preset.name, seed, index, key))
         groups[group][name] = value

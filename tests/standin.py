@@ -1,4 +1,4 @@
-"""A tiny deterministic engine for tests of everything around the renderer: no physics, no heavy import, importable by workers."""
+"""A tiny deterministic engine for tests of everything around the renderer: no physics, importable by workers."""
 
 from __future__ import annotations
 

@@ -210,7 +210,8 @@ def test_any_line_is_a_row_or_one_error(line):
         parse_row(line)
 
 
-@given(st.text(max_size=100) | st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=4)).map(json.dumps))
+@given(st.text(max_size=100)
+       | st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=4)).map(json.dumps))
 def test_any_text_as_card_is_one_error(text):
     with pytest.raises(DatasetError):
         parse_card(text)

@@ -128,7 +128,7 @@ def test_a_file_or_a_link_is_refused(tmp_path, whole):
     (tmp_path / "f").write_text("x")
     with pytest.raises(DatasetError, match="not a folder"):
         run(tmp_path / "f")
-    with pytest.raises(DatasetError, match="cannot be made|not a folder|cannot be written"):
+    with pytest.raises(DatasetError, match=r"cannot be made|not a folder|cannot be written"):
         run(tmp_path / "f/g")
     out = tmp_path / "a"
     run(out)

@@ -102,11 +102,13 @@ class Engine:
         """SceneSpec of a record at this engine's resolution."""
         return anatomy.build_scene(record, columns_for(self.settings.size_px), with_lesion)
 
-    def linear(self, record: SampleRecord, scene: Any, spp: int | None = None, seed: int = 0) -> LinearRender:
-        """Linear picture of a scene, noisy and denoised."""
-        with self._timed("upload"):
+    def linear(self, record: SampleRecord, scene: Any, spp: int | None = None, seed: int = 0,
+               ending: bool = True) -> LinearRender:
+        """Linear picture of a scene, noisy and denoised; without `ending` every path walks to its end."""
+        with self._timed("hair"):
             through, light = render.hair_maps(scene, record)
-            self.integrator.job = render.make_job(self.mi, scene, record, walk_key(record), through, light)
+        with self._timed("table and upload"):
+            self.integrator.job = render.make_job(self.mi, self.dr, scene, record, walk_key(record), through, light, ending)
         with self._timed("walk"):
             xyz = np.array(self.integrator.render(self.stage, seed=seed, spp=spp or self.spp))
             met = np.array(self.integrator.met_hair).reshape(-1, 3).any(1)
@@ -136,7 +138,7 @@ class Engine:
             if scene.lesion is not None:
                 found = labels.lesion_mask(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, size)
                 mask[found] = 255
-                visible = labels.visible_delta_e(scene.lesion, record.skin, tissue.column_mm, tissue.origin_mm, fov, found)
+                visible = labels.visible_delta_e(scene.lesion, found, record.skin, tissue.column_mm, tissue.origin_mm, fov)
             hair = np.where(hair_mask(scene.hair, size, fov), 255, 0).astype(np.uint8)
             attributes = {
                 name: np.where(footprint_to_picture(where, tissue, size) & (mask > 0), 255, 0).astype(np.uint8)

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
-from synthskin.physics import absorption, camera, scattering, spectral, strands, walk
+from synthskin.physics import absorption, camera, fluence, scattering, spectral, strands, walk
 from synthskin.physics.llvm import resolve_device
 from synthskin.physics.scene import SceneSpec, TissueGrid
 from synthskin.record import Skin
@@ -26,7 +27,7 @@ LIGHT_MAP = 256
 FINE_ZONE_MARGIN_MM = 0.005
 #: Degree of polarisation kept at one scattering: forward scattering in the epidermis keeps most of it, birefringent
 #: collagen next to nothing (Jacques, Ramella-Roman & Lee 2002).
-DEPOLARISATION = np.array([0.85, 0.05, 0.05, 0.05], np.float32)
+DEPOLARISATION = np.array([0.85, 0.0, 0.0], np.float32)
 ETA_TISSUE = 1.40  # DESIGN: one index for all tissue
 ETA_GLASS = 1.50
 
@@ -57,6 +58,7 @@ class Job:
     plate_mm: float
     polarised: bool
     key: int
+    ending: walk.Ending | None
 
 
 def optics_of(skin: Skin) -> walk.Optics:
@@ -69,9 +71,9 @@ def optics_of(skin: Skin) -> walk.Optics:
     return walk.Optics(
         melanin=(absorption.melanosome_mu_a_per_mm(wavelength) - base).astype(np.float32),
         blood=(blood - base).astype(np.float32),
-        base=np.stack([base, base, base, absorption.hypodermis_mu_a_per_mm(wavelength)]).astype(np.float32),
-        mu_s=np.stack([scattering.fine_zone_mu_s_per_mm(wavelength, skin.scattering_scale), dermis, dermis, fat]).astype(np.float32),
-        anisotropy=np.array([scattering.FINE_ZONE_G, 0, 0, 0], np.float32),
+        base=np.stack([base, base, absorption.hypodermis_mu_a_per_mm(wavelength)]).astype(np.float32),
+        mu_s=np.stack([scattering.fine_zone_mu_s_per_mm(wavelength, skin.scattering_scale), dermis, fat]).astype(np.float32),
+        anisotropy=np.array([scattering.FINE_ZONE_G, 0, 0], np.float32),
         depolarisation=DEPOLARISATION,
         papillary_ratio=float(scattering.papillary_scale(skin.scattering_power)),
         eta=ETA_TISSUE,
@@ -86,27 +88,44 @@ def _cumulative(melanin: F32, blood: F32, edges: F32) -> F32:
     return out
 
 
+COARSE_CELLS = 12
+COARSE_FACTOR = 4  # a dermal column is this many fine columns wide
+
+
+def coarse_edges(top_mm: float, bottom_mm: float) -> F32:
+    """Depths of the dermal cells: a third of them in the first tenth of a millimetre or so, quadratic below."""
+    u = np.linspace(0, 1, COARSE_CELLS + 1)
+    return (top_mm + (bottom_mm - top_mm) * (0.25 * u + 0.75 * u * u)).astype(np.float32)
+
+
 def upload(mi: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> walk.Columns:
-    """The grid on the device. `pigment_to_mm`: where Henyey-Greenstein ends; by default just under the deepest junction."""
-    fine = _cumulative(tissue.melanin_fine, tissue.blood_fine, tissue.z_edges_fine_mm)
-    coarse = _cumulative(tissue.melanin_coarse, tissue.blood_coarse, tissue.z_edges_coarse_mm)
-    fine_end = float(tissue.z_edges_fine_mm[-1])
+    """The grid on the device: fine columns down to `pigment_to_mm` (Henyey-Greenstein), coarse ones below.
+
+    By default the fine zone ends just under the deepest junction.
+    """
+    edges = tissue.z_edges_fine_mm
     deepest = float(tissue.dej_mm.max()) + FINE_ZONE_MARGIN_MM if pigment_to_mm is None else pigment_to_mm
+    top = min(deepest, float(edges[-1]))
+    cells = int(np.searchsorted(edges, top - 1e-6))
+    fine = np.zeros((*tissue.dej_mm.shape, len(edges), 2), np.float32)
+    fine[:, :, : cells + 1] = _cumulative(tissue.melanin_fine[..., :cells], tissue.blood_fine[..., :cells], edges[: cells + 1])
+    below = coarse_edges(top, float(tissue.z_edges_coarse_mm[-1]))
+    melanin, blood = fluence.resample(tissue, below, fine.shape[0] // COARSE_FACTOR)
+    coarse = _cumulative(melanin, blood, below)
     return walk.Columns(
         nodes=mi.Float(np.concatenate([fine.ravel(), coarse.ravel()])),
         first_coarse=fine.size // 2,
         dej_mm=mi.Float(np.ascontiguousarray(tissue.dej_mm, np.float32).ravel()),
-        edges_coarse=mi.Float(np.ascontiguousarray(tissue.z_edges_coarse_mm, np.float32)),
+        edges_coarse=mi.Float(below),
         n_fine=fine.shape[0],
         n_coarse=coarse.shape[0],
         cells_fine=fine.shape[2] - 1,
         cells_coarse=coarse.shape[2] - 1,
         column_mm=tissue.column_mm,
-        coarse_column_mm=tissue.column_mm * tissue.coarse_factor,
+        coarse_column_mm=tissue.column_mm * COARSE_FACTOR,
         origin_mm=tissue.origin_mm,
-        pigment_to_mm=min(deepest, fine_end - 1e-4),
-        fine_to_mm=fine_end,
-        coarse_to_mm=float(tissue.z_edges_coarse_mm[-1]),
+        fine_to_mm=top,
+        coarse_to_mm=float(below[-1]),
         bottom_mm=1e9,
     )
 
@@ -121,17 +140,30 @@ def hair_maps(scene: SceneSpec, record: Any) -> tuple[F32, F32]:
     return through, np.where(lit < 1, -light, light).astype(np.float32)
 
 
-def make_job(mi: Any, scene: SceneSpec, record: Any, key: int, through: F32, light: F32) -> Job:
-    """Everything of one sample on the device; `through` and `light` come from `hair_maps`."""
+def make_job(mi: Any, dr: Any, scene: SceneSpec, record: Any, key: int, through: F32, light: F32, ending: bool = True) -> Job:
+    """Everything of one sample on the device; `through` and `light` come from `hair_maps`.
+
+    With `ending` paths end in the tabulated mean radiance (`fluence.py`); without it they walk to the end.
+    """
+    cam = record.camera
+    fov, plate = cam.field_of_view_mm, cam.plate_thickness_mm
+    columns, optics = upload(mi, scene.tissue), optics_of(record.skin)
+    table = None
+    if ending:
+        lamp = camera.light_gain(cam, LIGHT_MAP)
+        lit = np.where(light < 0, -light / lamp, np.float32(1))
+        shade = gaussian_filter(1 - lit, fluence.SHADE_BLUR_MM * LIGHT_MAP / fov, truncate=3.0)
+        shade = np.where(shade > 1e-6, shade - 1, 1).astype(np.float32)
+        n = fluence.CELLS
+        middle = (scene.tissue.origin_mm + (np.arange(n) + 0.5) * scene.tissue.column_mm * (scene.tissue.dej_mm.shape[0] // n)) / fov
+        index = np.clip((middle * LIGHT_MAP).astype(np.int32), 0, LIGHT_MAP - 1)
+        bare = np.zeros((walk.GROUPS, 1, 1, 2), np.float32)
+        bare[..., 0] = 1
+        table = fluence.tabulate(mi, dr, scene.tissue, columns, optics, lamp[index[:, None], index], shade, mi.Float(bare.ravel()),
+                                 1, mi.Float(lamp.ravel()), LIGHT_MAP, fov, key, 2.0 * plate)
     return Job(
-        columns=upload(mi, scene.tissue),
-        optics=optics_of(record.skin),
-        hair=mi.Float(through.ravel()),
-        irradiance=mi.Float(light.ravel()),
-        field_of_view_mm=record.camera.field_of_view_mm,
-        plate_mm=record.camera.plate_thickness_mm,
-        polarised=record.camera.dermoscopic_type == "contact polarized",
-        key=key,
+        columns=columns, optics=optics, hair=mi.Float(through.ravel()), irradiance=mi.Float(light.ravel()),
+        field_of_view_mm=fov, plate_mm=plate, polarised=cam.dermoscopic_type == "contact polarized", key=key, ending=table,
     )
 
 
@@ -162,6 +194,7 @@ def _register(mi: Any, dr: Any) -> None:
             radiance, _, self.steps, self.met_hair = walk.trace(
                 mi, dr, job.columns, job.optics, job.hair, HAIR_RASTER, job.irradiance, LIGHT_MAP, job.field_of_view_mm,
                 width, paths, job.key ^ (int(seed) << 40), job.polarised, 2.0 * job.plate_mm,
+                ending=job.ending,
             )
             group = dr.arange(mi.UInt32, dr.width(radiance[0])) % walk.GROUPS
             weights = mi.Float(np.asarray(spectral.BAND_WEIGHTS, np.float32).ravel())

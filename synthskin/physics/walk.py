@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 GROUPS = 3
 HEROES = 3
-ZONES = 4  # 0 pigmented (fine columns), 1 upper dermis (fine columns), 2 dermis (coarse columns), 3 bottom
+ZONES = 3  # 0 pigmented (fine columns), 1 dermis (coarse columns), 2 bottom (no structure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class Optics:
     name            shape       meaning
     melanin         (3, 3)      mu_a of pure melanosome
     blood           (3, 3)      mu_a of whole blood (with oxygenation and packing)
-    base            (4, 3, 3)   [zone, group, hero] baseline mu_a
-    mu_s            (4, 3, 3)   [zone, group, hero] scattering coefficient (not reduced)
-    anisotropy      (4,)        g a zone
-    depolarisation  (4,)        factor on the degree of polarisation at each scattering, a zone
+    base            (3, 3, 3)   [zone, group, hero] baseline mu_a
+    mu_s            (3, 3, 3)   [zone, group, hero] scattering coefficient (not reduced)
+    anisotropy      (3,)        g a zone
+    depolarisation  (3,)        factor on the degree of polarisation at each scattering, a zone
     papillary_ratio float       mu_s under the junction over mu_s of the epidermis, inside the fine zone (0 to 1)
     eta             float       refractive index of tissue over that outside; 1 is matched
     """
@@ -76,10 +76,31 @@ class Columns:
     column_mm: float
     coarse_column_mm: float
     origin_mm: float
-    pigment_to_mm: float
     fine_to_mm: float
     coarse_to_mm: float
     bottom_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Mean radiance in the dermis, tabulated; a path ends at its `collisions`-th collision below the fine zone.
+
+    table       Float (GROUPS, levels, m, m, 4): mean radiance of the three heroes, at the middles of cells
+    shade       Float (m_shade^2,): what blurred hair shadows leave of it over the picture, negative where under 1
+    first_mm, growth, top_mm   level edges: z = top + first (growth^k - 1) / (growth - 1)
+    """
+
+    table: Any
+    shade: Any
+    shade_size: int
+    levels: int
+    m: int
+    cell_mm: float
+    origin_mm: float
+    top_mm: float
+    first_mm: float
+    growth: float
+    collisions: int
 
 
 FINE_STEP_MM = 0.005
@@ -112,6 +133,8 @@ def trace(
     polarised: bool,
     plate_tan_scale_mm: float,
     with_transmittance: bool = False,
+    ending: Ending | None = None,
+    source: tuple[Any, Any, Any] | None = None,
 ) -> tuple[list[Any], list[Any], Any, Any]:
     """Walk `paths_per_lane` paths in each lane; lane = pixel * GROUPS + group, size_px^2 pixels.
 
@@ -119,6 +142,9 @@ def trace(
     irradiance      Float (irradiance_size^2,), E over the picture relative to the white tile,
                     negative where a hair shades it
     plate_tan_scale_mm  2 t of the glass plate; 0 without one
+    ending              where given, paths end there in the tabulated fluence; else they walk until they leave or die
+    source              where given, device arrays (x, y, z) in mm, one a lane, below the fine zone: every path starts
+                        there in a random direction instead of at the camera (the estimator of the mean radiance)
     Returns (radiance sums, transmitted sums, steps, met hair): two lists of HEROES arrays and two arrays, one value a
     lane, sums undivided.
     """
@@ -144,7 +170,7 @@ def trace(
     g_zone = [opaque(v) for v in optics.anisotropy]
     q_zone = [opaque(v) for v in optics.depolarisation]
     ratio, eta = opaque(optics.papillary_ratio), opaque(optics.eta)
-    z_face = [opaque(v) for v in (columns.pigment_to_mm, columns.fine_to_mm, columns.coarse_to_mm, columns.bottom_mm)]
+    z_face = [opaque(v) for v in (columns.fine_to_mm, columns.coarse_to_mm, columns.bottom_mm)]
     dx_f, dx_c = opaque(columns.column_mm), opaque(columns.coarse_column_mm)
     inv_f, inv_c = opaque(1 / columns.column_mm), opaque(1 / columns.coarse_column_mm)
     origin = opaque(columns.origin_mm)
@@ -172,9 +198,18 @@ def trace(
     h_scale = opaque(hair_size / field_of_view_mm)
     hair_page = group * U(hair_size * hair_size)
 
+    if ending is not None:
+        end_top, end_inv_first = opaque(ending.top_mm), opaque((ending.growth - 1) / ending.first_mm)
+        end_inv_log = opaque(1 / np.log(ending.growth))
+        end_inv_cell, end_origin = opaque(1 / ending.cell_mm), opaque(ending.origin_mm)
+        end_after = dr.opaque(U, ending.collisions)
+        shade_scale = opaque(ending.shade_size / field_of_view_mm)
+
     def begin(k: Any, active: Any) -> tuple[Any, ...]:
         """Key, entry point, throughput and emission of path k, and its first optical depth."""
         kk = path_key(k)
+        if source is not None:
+            return kk, source[0], source[1], F(1), F(0), -dr.log(1 - uniform(kk, U(3)))
         x = (pixel_x + uniform(kk, U(1))) * pixel_mm
         y = (pixel_y + uniform(kk, U(2))) * pixel_mm
         hx, hy = dr.minimum(U(x * h_scale), hair_size - 1), dr.minimum(U(y * h_scale), hair_size - 1)
@@ -209,9 +244,18 @@ def trace(
 
     k = dr.zeros(U, lanes)
     kk, x, y, kept, gained, tau = begin(k, True)
-    z = dr.zeros(F, lanes)
-    wx, wy, wz = dr.zeros(F, lanes), dr.zeros(F, lanes), dr.full(F, 1, lanes)
-    zone = dr.zeros(U, lanes)
+
+    def aim(kk: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """Depth, direction and zone of a path's start."""
+        if source is None:
+            return F(0), F(0), F(0), F(1), U(0)
+        c = 1 - 2 * uniform(kk, U(4))
+        s = dr.safe_sqrt(1 - c * c)
+        sp, cp = dr.sincos(2 * dr.pi * uniform(kk, U(5)))
+        return source[2], s * cp, s * sp, c, dr.select(source[2] < z_face[1], U(1), U(2))
+
+    z, wx, wy, wz, zone = (v + dr.zeros(type(v), lanes) for v in aim(kk))
+    deep = dr.zeros(U, lanes)
     pol = q0 + dr.zeros(F, lanes)
     draw = dr.full(U, 16, lanes)
     W = [F(kept) for _ in range(HEROES)]
@@ -224,11 +268,11 @@ def trace(
     def cond(k: Any, *_: Any) -> Any:
         return k < count
 
-    def body(k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, W, L, T):  # type: ignore[no-untyped-def]
-        pigmented, fine, gridded = zone == 0, zone < 2, zone < 3
+    def body(k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T):  # type: ignore[no-untyped-def]
+        fine, gridded = zone == 0, zone < 2
 
         def pick(values: Any) -> Any:
-            return dr.select(fine, dr.select(pigmented, values[0], values[1]), dr.select(gridded, values[2], values[3]))
+            return dr.select(fine, values[0], dr.select(gridded, values[1], values[2]))
 
         m_hero = pick([m[1] for m in mus])
         # walls of the column and of the zone
@@ -246,7 +290,7 @@ def trace(
             return dr.select(open_side | (dr.abs(w) < 1e-6) | ~gridded, far, dr.maximum(t, 0))
 
         t_lateral = dr.minimum(wall(cx, gx, wx), wall(cy, gy, wy))
-        z_low, z_high = pick([F(0), *z_face[:3]]), pick(z_face)
+        z_low, z_high = pick([F(0), *z_face[:2]]), pick(z_face)
         t_zone = dr.select(dr.abs(wz) < 1e-6, far, dr.maximum((dr.select(wz > 0, z_high, z_low) - z) / wz, 0))
         t_coll = tau / m_hero
         t = dr.minimum(dr.minimum(t_lateral, t_zone), t_coll)
@@ -277,7 +321,7 @@ def trace(
         u1, u2, u3, u4 = (uniform(kk, draw + i) for i in range(4))
         draw = draw + 4
         tau = dr.select(collides, -dr.log(1 - u1), tau - t * m_hero)
-        surface = faces & (wz < 0) & pigmented
+        surface = faces & (wz < 0) & fine
         out_below = faces & (wz > 0) & (zone == ZONES - 1)
         crosses = faces & ~surface & ~out_below
         zone = dr.select(crosses, dr.select(wz > 0, zone + 1, zone - 1), zone)
@@ -301,8 +345,8 @@ def trace(
         x, y = dr.fma(shift, wx, x), dr.fma(shift, wy, y)
         wz = dr.select(surface, -wz, wz)
         # scatter
-        dej = dr.gather(F, columns.dej_mm, col, collides & pigmented)
-        real = collides & (~pigmented | (z < dej) | (u4 < ratio))
+        dej = dr.gather(F, columns.dej_mm, col, collides & fine)
+        real = collides & (~fine | (z < dej) | (u4 < ratio))
         g = pick(g_zone)
         iso = dr.abs(g) < 1e-3
         gs = dr.select(iso, 0.5, g)
@@ -328,20 +372,38 @@ def trace(
         killed = tested & (u5 >= q)
         gain_q = dr.select(tested & ~killed, dr.rcp(dr.maximum(q, 1e-20)), 1)
         done = killed | out_below
+        if ending is not None:
+            deep = dr.select(real & ~fine, deep + 1, deep)
+            ends = (deep >= end_after) & real & ~killed
+            level = dr.log(1 + dr.maximum(z - end_top, 0) * end_inv_first) * end_inv_log - 0.5
+            e_z = dr.clip(U(dr.maximum(level + u2, 0)), 0, ending.levels - 1)
+            e_i = dr.clip(U(dr.maximum((x - end_origin) * end_inv_cell - 0.5 + u3, 0)), 0, ending.m - 1)
+            e_j = dr.clip(U(dr.maximum((y - end_origin) * end_inv_cell - 0.5 + u1, 0)), 0, ending.m - 1)
+            cell = ((group * ending.levels + e_z) * ending.m + e_j) * ending.m + e_i
+            mean = dr.gather(mi.Array4f, ending.table, cell, ends)
+            s_i = dr.clip(U(dr.maximum(x * shade_scale, 0)), 0, ending.shade_size - 1)
+            s_j = dr.clip(U(dr.maximum(y * shade_scale, 0)), 0, ending.shade_size - 1)
+            shade = dr.gather(F, ending.shade, s_j * ending.shade_size + s_i, ends)
+            met = dr.select(ends & (shade < 0), U(1), met)
+            gain_end = dr.select(ends, dr.abs(shade) * gain_q, 0)
+            L = [dr.fma(W2[j] * gain_end, mean[j], L[j]) for j in range(HEROES)]
+            done = done | ends
         # the next path
         k = dr.select(done, k + 1, k)
         kk2, bx, by, kept, gained, tau0 = begin(k, done)
         fresh = done & (k < count)
         met = dr.select(fresh & (kept < 1), U(1), met)
         kk = dr.select(done, kk2, kk)
-        x, y, z = dr.select(done, bx, x), dr.select(done, by, y), dr.select(done, 0, z)
-        wx, wy, wz = dr.select(done, 0, wx), dr.select(done, 0, wy), dr.select(done, 1, wz)
-        tau, zone, pol = dr.select(done, tau0, tau), dr.select(done, 0, zone), dr.select(done, q0, pol)
+        bz, bwx, bwy, bwz, b_zone = aim(kk2)
+        x, y, z = dr.select(done, bx, x), dr.select(done, by, y), dr.select(done, bz, z)
+        wx, wy, wz = dr.select(done, bwx, wx), dr.select(done, bwy, wy), dr.select(done, bwz, wz)
+        tau, zone, pol = dr.select(done, tau0, tau), dr.select(done, b_zone, zone), dr.select(done, q0, pol)
+        deep = dr.select(done, 0, deep)
         draw = dr.select(done, 16, draw)
         W2 = [dr.select(done, kept, W2[j] * gain_q) for j in range(HEROES)]
         L = [dr.select(fresh, L[j] + gained, L[j]) for j in range(HEROES)]
-        return k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps + 1, met, W2, L, T
+        return k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps + 1, met, deep, W2, L, T
 
-    state = (k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, W, L, T)
+    state = (k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T)
     result = dr.while_loop(state, cond, body)
-    return result[15], result[16], result[12], result[13]
+    return result[16], result[17], result[12], result[13]

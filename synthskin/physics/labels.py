@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import csr_array
 
 from synthskin.physics import spectral
 from synthskin.physics.lesion.field import LesionField
@@ -58,7 +59,7 @@ def delta_e_map(lesion: LesionField, column_mm: float, origin_mm: float, field_o
     table = reference_table(_nest_depth_um(lesion)) if skin is None else _table_for(lesion, skin)
     coarse, cell_mm = _delta_e_of_columns(lesion, table, column_mm)
     along = _resampling(coarse.shape[0], cell_mm, origin_mm, field_of_view_mm, size_px)
-    return np.asarray(along @ coarse @ along.T)
+    return np.asarray((along @ (along @ coarse).T).T)
 
 
 def visible_delta_e(lesion: LesionField | None, mask: Mask, skin: Skin, column_mm: float, origin_mm: float,
@@ -89,30 +90,44 @@ def _delta_e_of_columns(lesion: LesionField, table: ColourTable, column_mm: floa
     """CIEDE2000 on averaged columns and their width."""
     n = lesion.epidermal_um.shape[0]
     factor = max(f for f in (1, 2, 3, 4) if n % f == 0 and (f == 1 or f * column_mm <= _GRID_MM))
+    result = np.zeros((n // factor, n // factor))
     touched = (lesion.column_um > 1e-4) | (np.abs(lesion.blood_factor - np.float32(1)) > 1e-4)
+    if not touched.any():
+        return result, factor * column_mm
+    sigma = BLUR_MM / (factor * column_mm)
+    reach = int(np.ceil(4 * sigma))
+    rows, columns = (_span(touched.any(axis=axis), factor, reach) for axis in (1, 0))  # beyond, nothing changes
+    inside = (slice(rows.start * factor, rows.stop * factor), slice(columns.start * factor, columns.stop * factor))
+    pick = touched[inside]
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
     twin = table.xyz(zero, zero, zero, one)[0]
-    colours = np.empty((n, n, 3), np.float32)
+    colours = np.empty((*pick.shape, 3), np.float32)
     colours[:] = twin
-    if touched.any():
-        colours[touched] = table.xyz(*(v[touched] for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um, lesion.blood_factor)))
-    m = n // factor
-    means = colours.reshape(m, factor, m, factor, 3).mean(axis=(1, 3))
-    sigma = BLUR_MM / (factor * column_mm)
-    blurred = ndimage.gaussian_filter(means, (sigma, sigma, 0.0), mode="nearest", truncate=3.5)
-    twin_lab = spectral.xyz_to_lab(twin)
-    lab = spectral.xyz_to_lab(blurred)
-    return spectral.ciede2000(lab, np.broadcast_to(twin_lab, lab.shape)), factor * column_mm
+    colours[pick] = table.xyz(*(v[inside][pick] for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um, lesion.blood_factor)))
+    shape = (pick.shape[0] // factor, factor, pick.shape[1] // factor, factor)
+    means = (colours[:, :, c].reshape(shape).mean(axis=(1, 3)) for c in range(3))
+    blurred = np.stack([ndimage.gaussian_filter(v, sigma, mode="nearest", truncate=3.5) for v in means], axis=-1)
+    differs = np.abs(blurred / twin - 1.0).max(axis=-1) > 0.01  # CIEDE2000 well under 1 elsewhere
+    lab = spectral.xyz_to_lab(blurred[differs])
+    cropped = np.zeros(differs.shape)
+    cropped[differs] = spectral.ciede2000(lab, np.broadcast_to(spectral.xyz_to_lab(twin), lab.shape))
+    result[rows, columns] = cropped
+    return result, factor * column_mm
 
 
-def _resampling(count: int, cell_mm: float, origin_mm: float, field_of_view_mm: float, size_px: int) -> F64:
+def _span(touched: Mask, factor: int, reach: int) -> slice:
+    """Averaged cells from the first to the last touched column, `reach` cells more on both sides, inside the grid."""
+    where = np.flatnonzero(touched)
+    return slice(max(0, int(where[0]) // factor - reach), min(touched.size // factor, int(where[-1]) // factor + 1 + reach))
+
+
+def _resampling(count: int, cell_mm: float, origin_mm: float, field_of_view_mm: float, size_px: int) -> csr_array:
     """Matrix (size_px, count): Catmull-Rom interpolation from cell centres to pixel centres."""
     centre_mm = (np.arange(size_px) + 0.5) * field_of_view_mm / size_px
     position = (centre_mm - origin_mm) / cell_mm - 0.5
     low = np.floor(position).astype(np.int64)
     t = position - low
     weights = (0.5 * (-t + 2 * t**2 - t**3), 0.5 * (2 - 5 * t**2 + 3 * t**3), 0.5 * (t + 4 * t**2 - 3 * t**3), 0.5 * (-(t**2) + t**3))
-    matrix = np.zeros((size_px, count))
-    for offset, weight in zip((-1, 0, 1, 2), weights, strict=True):
-        np.add.at(matrix, (np.arange(size_px), np.clip(low + offset, 0, count - 1)), weight)
-    return matrix
+    rows = np.tile(np.arange(size_px), 4)
+    cells = np.clip(np.concatenate([low + offset for offset in (-1, 0, 1, 2)]), 0, count - 1)
+    return csr_array((np.concatenate(weights), (rows, cells)), shape=(size_px, count))

@@ -16,6 +16,8 @@ from synthskin.record import SampleRecord
 
 #: Words for ITA classes 1..6 (Chardon 1991; Del Bino & Bernerd 2013).
 TONE_WORDS: Final = ("very light", "light", "intermediate", "tan", "brown", "dark")
+#: Below this share of the mask that shows on the actual skin the caption calls the lesion barely visible.
+BARELY_VISIBLE_SHARE: Final = 0.25
 _LESION_WORDS: Final = {"NV": "a common nevus"}
 _STRUCTURE_WORDS: Final = {
     "pigment_network": "a pigment network",
@@ -117,7 +119,10 @@ def caption(record: SampleRecord, rendered: Rendered, attributes: list[str], box
         if words:
             joined = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
             structures = f" with {joined}"
-        subject = f"{_LESION_WORDS.get(record.diagnosis, 'a lesion')} {size}{structures} on {tone} skin"
+        what = _LESION_WORDS.get(record.diagnosis, "a lesion")
+        if rendered.visible_delta_e is not None and rendered.visible_delta_e < BARELY_VISIBLE_SHARE:
+            what = what.replace("a ", "a barely visible ", 1)
+        subject = f"{what} {size}{structures} on {tone} skin"
     covered = float((rendered.hair > 0).mean())
     if covered == 0.0:
         hair = "without hair"

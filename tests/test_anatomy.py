@@ -22,8 +22,15 @@ def record(index: int = 0, diagnosis: str = "NV", **fields: Any) -> SampleRecord
         group, name = key.split("__")
         groups[group][name] = value
     return SampleRecord(
-        "test", "", 0, index, diagnosis,
-        Skin(**groups["skin"]), Hair(**groups["hair"]), Lesion(**groups["lesion"]), Camera(**groups["camera"]),
+        "test",
+        "",
+        0,
+        index,
+        diagnosis,
+        Skin(**groups["skin"]),
+        Hair(**groups["hair"]),
+        Lesion(**groups["lesion"]),
+        Camera(**groups["camera"]),
     )
 
 
@@ -37,7 +44,9 @@ def melanin_um(scene: SceneSpec) -> np.ndarray:
 @pytest.mark.parametrize("fraction", TONES)
 @pytest.mark.parametrize("thickness", [40.0, 70.0, 120.0])
 def test_epidermal_melanin_is_conserved(fraction: float, thickness: float) -> None:
-    scene = build_scene(record(0, "healthy", skin__melanosome_fraction=fraction, skin__epidermis_thickness_um=thickness), N)
+    scene = build_scene(
+        record(0, "healthy", skin__melanosome_fraction=fraction, skin__epidermis_thickness_um=thickness), N
+    )
     assert melanin_um(scene).mean() == pytest.approx(fraction * thickness, rel=1e-3)
     assert scene.tissue.dej_mm.mean() * 1000 == pytest.approx(thickness, rel=0.03)
     assert scene.lesion is None and scene.attributes == {}
@@ -45,7 +54,11 @@ def test_epidermal_melanin_is_conserved(fraction: float, thickness: float) -> No
 
 @pytest.mark.parametrize("fraction", TONES)
 def test_lesion_columns_are_conserved(fraction: float) -> None:
-    options = {"lesion__dermal_melanin": 0.3, "skin__melanosome_fraction": fraction, "skin__follicle_density_per_cm2": 0.0}
+    options = {
+        "lesion__dermal_melanin": 0.3,
+        "skin__melanosome_fraction": fraction,
+        "skin__follicle_density_per_cm2": 0.0,
+    }
     sample = record(1, **options, lesion__junctional_melanin=0.8, lesion__dermal_depth_um=300.0)
     scene = build_scene(sample, N)
     assert scene.lesion is not None
@@ -66,8 +79,13 @@ def test_blood_is_conserved(fraction: float) -> None:
 @pytest.mark.parametrize("fraction", TONES)
 def test_fractions_are_fractions(index: int, fraction: float) -> None:
     extreme = record(
-        index, skin__melanosome_fraction=fraction, skin__rete_ridge_depth_um=150.0, skin__epidermis_thickness_um=35.0,
-        lesion__junctional_melanin=0.9, lesion__epidermal_melanin=0.5, lesion__dermal_melanin=0.5,
+        index,
+        skin__melanosome_fraction=fraction,
+        skin__rete_ridge_depth_um=150.0,
+        skin__epidermis_thickness_um=35.0,
+        lesion__junctional_melanin=0.9,
+        lesion__epidermal_melanin=0.5,
+        lesion__dermal_melanin=0.5,
     )
     tissue = build_scene(extreme, N).tissue
     for name in ("melanin_fine", "melanin_coarse", "blood_fine", "blood_coarse"):

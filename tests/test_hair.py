@@ -50,7 +50,9 @@ def test_length_thickness_and_curl() -> None:
     assert np.mean([2000 * s.points_mm[:, 3].max() for s in strands]) == pytest.approx(70.0, rel=0.1)
 
     def straightness(curl: float) -> float:
-        ends = [np.linalg.norm(s.points_mm[-1, :2] - s.points_mm[0, :2]) for s in grow_hair(record(count=60, curl=curl))]
+        ends = [
+            np.linalg.norm(s.points_mm[-1, :2] - s.points_mm[0, :2]) for s in grow_hair(record(count=60, curl=curl))
+        ]
         return float(np.mean(ends)) / float(np.mean(lengths))
 
     assert straightness(0.0) > 0.85 > straightness(0.6) > straightness(1.0)

@@ -99,7 +99,9 @@ def test_mesh_spacing(spacing_mm: float) -> None:
     """One polygon for each spacing^2 of area."""
     axis = np.arange(400, dtype=np.float32) * np.float32(0.02)
     x, y = np.broadcast_to(axis, (400, 400)), np.broadcast_to(axis[:, None], (400, 400))
-    mesh = polygon_mesh(np.random.Generator(np.random.Philox(key=1)), np.ascontiguousarray(x), np.ascontiguousarray(y), spacing_mm)
+    mesh = polygon_mesh(
+        np.random.Generator(np.random.Philox(key=1)), np.ascontiguousarray(x), np.ascontiguousarray(y), spacing_mm
+    )
     polygons = label(mesh.edge_mm > 0.09 * spacing_mm)[1]
     spacing = np.sqrt(8.0**2 / polygons)
     assert spacing == pytest.approx(spacing_mm, rel=0.15)
@@ -107,7 +109,9 @@ def test_mesh_spacing(spacing_mm: float) -> None:
 
 
 def test_network_lines_follow_ridges() -> None:
-    lesion = field(record(network_strength=1.0, heterogeneity=0.0, globule_density_per_mm2=0.0, network_spacing_um=300.0))
+    lesion = field(
+        record(network_strength=1.0, heterogeneity=0.0, globule_density_per_mm2=0.0, network_spacing_um=300.0)
+    )
     inside = lesion.presence > 0.95
     on, off = inside & (lesion.ridge > 0.8), inside & (lesion.ridge < 0.25)
     assert lesion.junctional_um[on].mean() > 4 * lesion.junctional_um[off].mean()

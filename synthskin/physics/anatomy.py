@@ -71,10 +71,16 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
     blood_fine, blood_coarse = _blood(record, skin, lesion, axis, column_mm, fine, coarse)
     margin_mm = columns * MARGIN * column_mm
     tissue = TissueGrid(
-        column_mm=column_mm, coarse_factor=COARSE_FACTOR, origin_mm=-margin_mm,
-        z_edges_fine_mm=fine, z_edges_coarse_mm=coarse,
-        melanin_fine=melanin_fine, blood_fine=blood_fine, dej_mm=skin.dej_mm,
-        melanin_coarse=melanin_coarse, blood_coarse=blood_coarse,
+        column_mm=column_mm,
+        coarse_factor=COARSE_FACTOR,
+        origin_mm=-margin_mm,
+        z_edges_fine_mm=fine,
+        z_edges_coarse_mm=coarse,
+        melanin_fine=melanin_fine,
+        blood_fine=blood_fine,
+        dej_mm=skin.dej_mm,
+        melanin_coarse=melanin_coarse,
+        blood_coarse=blood_coarse,
     )
     footprints = {} if lesion is None else lesion.footprints
     return SceneSpec(tissue, skin.surface_height_um, grow_hair(record), footprints, lesion)
@@ -89,7 +95,9 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     y = axis[:, None] + warp * noise("rete warp y", 0.9 * spacing)
     mesh = polygon_mesh(keyed_rng(record, "rete mesh"), x, y, spacing)
     grid_x, grid_y = np.broadcast_to(axis, x.shape), np.broadcast_to(axis[:, None], x.shape)
-    ridge = line_profile(mesh.edge_mm, np.float32(0.26 * spacing), column_mm) * (np.float32(0.6) + np.float32(0.6) * mesh.side)
+    ridge = line_profile(mesh.edge_mm, np.float32(0.26 * spacing), column_mm) * (
+        np.float32(0.6) + np.float32(0.6) * mesh.side
+    )
     ridge -= ridge.mean()
     furrow = furrows(record, noise, grid_x, grid_y)
     pale, dimple = follicles(record, grid_x, grid_y, column_mm, float(axis[-1]))
@@ -112,7 +120,9 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     gy, gx = np.gradient(bare, np.float32(column_mm))
     slope = np.minimum(np.sqrt(1 + gx**2 + gy**2), np.float32(2.2))
     basal = slope * (np.float32(1) + np.float32(0.55) * ridge)
-    mottle = np.exp(np.float32(skin.melanin_mottle) * noise.octaves("melanin mottle", (3.6, 1.3, 0.45), (1.0, 0.8, 0.6)))
+    mottle = np.exp(
+        np.float32(skin.melanin_mottle) * noise.octaves("melanin mottle", (3.6, 1.3, 0.45), (1.0, 0.8, 0.6))
+    )
     mottle *= (1 - np.float32(0.18) * furrow) * (1 - np.float32(0.45) * pale)
     share = np.float32(skin.basal_melanin_share)
     relative_basal = basal / basal.mean()
@@ -120,12 +130,20 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     melanin *= np.float32(skin.melanosome_fraction * skin.epidermis_thickness_um) / melanin.mean(dtype=np.float64)
     basal_share = share * relative_basal / (1 - share + share * relative_basal)
 
-    blood = np.exp(np.float32(1.1 * skin.blood_mottle) * noise.octaves("blood mottle", (4.5, 1.6, 0.6, 0.3), (0.9, 1.0, 0.8, 0.5)))
+    blood = np.exp(
+        np.float32(1.1 * skin.blood_mottle) * noise.octaves("blood mottle", (4.5, 1.6, 0.6, 0.3), (0.9, 1.0, 0.8, 0.5))
+    )
     height = -np.float32(skin.furrow_depth_um) * (furrow + np.float32(0.7) * dimple)
     height += np.float32(3.0) * noise("corneocytes", 0.06)
     return Columns(
-        dej, bare, melanin.astype(np.float32), basal_share.astype(np.float32),
-        blood.astype(np.float32), furrow, pale, height.astype(np.float32),
+        dej,
+        bare,
+        melanin.astype(np.float32),
+        basal_share.astype(np.float32),
+        blood.astype(np.float32),
+        furrow,
+        pale,
+        height.astype(np.float32),
     )
 
 
@@ -178,7 +196,9 @@ def _blood(
     points, volume = vessel_points(record, half)
     in_vessels = float(volume.sum()) / (2 * half) ** 2
     filling = min(1.0, VESSEL_BLOOD_SHARE * total / in_vessels) if in_vessels else 0.0
-    background = skin.blood * np.float32((total - filling * in_vessels) / float((skin.blood * (bottom - skin.bare_dej_mm)).mean()))
+    background = skin.blood * np.float32(
+        (total - filling * in_vessels) / float((skin.blood * (bottom - skin.bare_dej_mm)).mean())
+    )
     if lesion is not None:
         background = background * lesion.blood_factor
     dermis = bottom - skin.dej_mm
@@ -188,7 +208,9 @@ def _blood(
         edges = ((np.arange(n + 1) - 0.5 * n) * column_mm).astype(np.float32)
         place, deep, share = splat(points, volume, edges, fine)
         below = fine[deep] > skin.dej_mm.ravel()[place]  # none in the epidermis
-        np.add.at(blood_fine.reshape(-1), place[below] * (len(fine) - 1) + deep[below], share[below] * np.float32(filling))
+        np.add.at(
+            blood_fine.reshape(-1), place[below] * (len(fine) - 1) + deep[below], share[below] * np.float32(filling)
+        )
         place, deep, share = splat(points, volume, edges[::COARSE_FACTOR], coarse)
         np.add.at(blood_coarse.reshape(-1), place * (len(coarse) - 1) + deep, share * np.float32(filling))
         np.minimum(blood_fine, np.float32(0.95), out=blood_fine)

@@ -84,7 +84,7 @@ def _vellus(record: SampleRecord, number: int) -> HairStrand:
 
 
 def hair_mask(strands: tuple[HairStrand, ...], size_px: int, field_of_view_mm: float) -> NDArray[np.bool_]:
-    """Pixels covered by hair, (size, size): the centre of the pixel lies in the fibre or within half a pixel of its axis.
+    """Pixels covered by hair, (size, size): their centre lies in the fibre or within half a pixel of its axis.
 
     For fibres wider than a pixel that is coverage of at least one half; thinner ones stay lines without gaps.
     Seen from straight above (orthographic camera); strands outside the picture cover nothing.
@@ -105,7 +105,9 @@ def hair_mask(strands: tuple[HairStrand, ...], size_px: int, field_of_view_mm: f
             draw.polygon(piece.ravel().tolist(), fill=1)
     fine = np.asarray(picture)
     middle = SUPERSAMPLING // 2
-    inside = fine.reshape(size_px, SUPERSAMPLING, size_px, SUPERSAMPLING)[:, middle - 1 : middle + 1, :, middle - 1 : middle + 1]
+    inside = fine.reshape(size_px, SUPERSAMPLING, size_px, SUPERSAMPLING)[
+        :, middle - 1 : middle + 1, :, middle - 1 : middle + 1
+    ]
     return np.asarray(inside.sum(axis=(1, 3)) >= 2)
 
 

@@ -70,7 +70,9 @@ def cells_from_slabs(slabs: list[Slab], edges_mm: F32) -> F32:
     return out
 
 
-def _add_slab(cells: F32, top: F32, thick: F32, fraction: F32, edges: F32, per_cell: F32, work: F32, spare: F32) -> None:
+def _add_slab(
+    cells: F32, top: F32, thick: F32, fraction: F32, edges: F32, per_cell: F32, work: F32, spare: F32
+) -> None:
     """Add a slab (maps (1, m)) to cells (nz, m); cells wholly inside it in every column need no clipping."""
     bottom = top + thick
     nz = len(cells)

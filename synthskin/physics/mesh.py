@@ -45,7 +45,9 @@ def polygon_mesh(rng: np.random.Generator, x_mm: F32, y_mm: F32, spacing_mm: flo
     return Mesh(edge, side, names[0].astype(np.float32) * np.float32(1 / 255))
 
 
-def _two_nearest(x_mm: F32, y_mm: F32, spacing_mm: float, jitter: F32, identity: NDArray[np.int32]) -> NDArray[np.int32]:
+def _two_nearest(
+    x_mm: F32, y_mm: F32, spacing_mm: float, jitter: F32, identity: NDArray[np.int32]
+) -> NDArray[np.int32]:
     """Squared distances (2, rows, n) to the nearest and second site as float bits, their low byte the site's identity.
 
     Positive floats sort like their bits, so minimum and maximum carry the identity along.
@@ -91,4 +93,3 @@ def line_profile(edge_mm: F32, half_width_mm: F32 | np.float32 | float, column_m
     ratio = edge_mm / wide
     ratio *= ratio
     return np.asarray(half / wide * np.exp(-ratio), np.float32)
-

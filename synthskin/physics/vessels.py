@@ -54,7 +54,7 @@ def vessel_points(record: SampleRecord, half_mm: float) -> tuple[F32, F32]:
 
 
 def _overlap(centre: F32, radius: F32, edges: F32, taps: int) -> tuple[NDArray[np.intp], F32]:
-    """Share of the interval centre +- radius in each of `taps` cells from the first it touches: indices and (k, taps)."""
+    """Share of centre +- radius in each of `taps` cells from the first it touches: indices and (k, taps)."""
     low, high = (centre - radius)[:, None], (centre + radius)[:, None]
     first = np.searchsorted(edges, low[:, 0], side="right") - 1
     index = first[:, None] + np.arange(taps)

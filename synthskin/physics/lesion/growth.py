@@ -58,7 +58,9 @@ def arrival_on_disc(record: SampleRecord) -> tuple[F32, F32]:
     noise = NoiseField(record, axis, axis)
     rough = noise.octaves("growth speed", (0.55, 0.28, 0.15), (0.8, 0.8, 0.6))
     wedge = noise("growth wedge", 0.9)
-    speed = np.exp(np.float32(0.07 + 0.60 * irregular**1.3) * rough - np.float32(0.5 * irregular) * np.maximum(wedge - 0.7, 0))
+    speed = np.exp(
+        np.float32(0.07 + 0.60 * irregular**1.3) * rough - np.float32(0.5 * irregular) * np.maximum(wedge - 0.7, 0)
+    )
     rng = keyed_rng(record, "growth origin")
     offset = (rng.random(2) - 0.5) * 0.9 * irregular
     node = [round((o + HALF_WIDTH) / (2 * HALF_WIDTH) * (NODES - 1)) for o in offset.tolist()]
@@ -69,7 +71,9 @@ def arrival_on_disc(record: SampleRecord) -> tuple[F32, F32]:
     for _ in range(3):  # satellites: later, smaller colonies beside an irregular lesion
         angle, reach, late, present = rng.random(4)
         where = (0.95 + 0.35 * reach) * np.array([np.sin(2 * np.pi * angle), np.cos(2 * np.pi * angle)])
-        colony = 0.72 + 0.25 * late + 2.4 * np.hypot(axis[:, None] - where[0], axis[None, :] - where[1]) / np.sqrt(speed)
+        colony = (
+            0.72 + 0.25 * late + 2.4 * np.hypot(axis[:, None] - where[0], axis[None, :] - where[1]) / np.sqrt(speed)
+        )
         if present < 0.7 * irregular:
             arrival = np.minimum(arrival, colony)
     arrival = gaussian_filter(arrival, SMOOTHING_NODES, mode="nearest")

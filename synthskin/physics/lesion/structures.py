@@ -29,13 +29,15 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
     arrival = arrival_map(record, x_mm, y_mm)
     arrival += np.float32(min(0.10, 0.05 * radius) / radius) * fine * np.minimum(arrival, 1)
     np.maximum(arrival, 0, out=arrival)
-    width = np.float32(min(lesion.border_width_mm, 0.6 * radius)) * np.exp(np.float32(0.55) * noise("border width", 0.45 * lesion.diameter_mm))
+    width = np.float32(min(lesion.border_width_mm, 0.6 * radius)) * np.exp(
+        np.float32(0.55) * noise("border width", 0.45 * lesion.diameter_mm)
+    )
     inward = (np.float32(lesion.growth_time) - arrival) * np.float32(radius)
     presence = smoothstep((inward + np.float32(0.25) * width) / (np.float32(1.25) * width))
     maturity = smoothstep((np.float32(lesion.growth_time) - arrival) / np.float32(0.8))
 
     hue = heterogeneity(record, noise, arrival)
-    ridge, lines, mesh = network(record, noise, presence, column_mm)
+    ridge, lines, mesh = network(record, noise, arrival, presence, column_mm)
     strength = np.float32(lesion.network_strength)
     # The network is lost first where the lesion is young and where noise says so: diffuse pigment takes its place.
     diffuse = presence * presence
@@ -48,7 +50,12 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
 
     nests = globules(record, noise, arrival, column_mm)
     junctional += np.float32(NEST_SHARE * lesion.junctional_melanin) * nests
-    cloud = np.float32(40) * maturity * presence * smoothstep(np.float32(0.5) + np.float32(0.4) * noise("dermal cloud", 0.7))
+    cloud = (
+        np.float32(40)
+        * maturity
+        * presence
+        * smoothstep(np.float32(0.5) + np.float32(0.4) * noise("dermal cloud", 0.7))
+    )
     dermal = np.float32(lesion.dermal_melanin) * (nests + cloud) * np.sqrt(hue)
     blood = 1 + np.float32(lesion.blood_factor - 1) * presence
     return LesionField(
@@ -62,14 +69,16 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
         dermal_depth_um=lesion.dermal_depth_um,
         blood_factor=blood,
         footprints={
-            "pigment_network": (presence > 0.15) & bool(lesion.network_strength >= 0.25) & (lesion.junctional_melanin > 0),
+            "pigment_network": (presence > 0.15)
+            & bool(lesion.network_strength >= 0.25)
+            & (lesion.junctional_melanin > 0),
             "globules": nests > 0.15 * lesion.globule_diameter_um,
         },
     )
 
 
 def heterogeneity(record: SampleRecord, noise: NoiseField, arrival: F32) -> F32:
-    """Factor on the lesion's melanin, fixed in space: blotches at 0.3-3 mm, a darker or paler centre, an eccentric spot."""
+    """Factor on the lesion's melanin, fixed in space: blotches, a darker or paler centre, an eccentric spot."""
     lesion = record.lesion
     amount = lesion.heterogeneity
     rng = keyed_rng(record, "pattern")
@@ -85,27 +94,35 @@ def heterogeneity(record: SampleRecord, noise: NoiseField, arrival: F32) -> F32:
     return np.asarray(np.exp(np.minimum(log, np.float32(1.1))), np.float32)
 
 
-def network(record: SampleRecord, noise: NoiseField, presence: F32, column_mm: float) -> tuple[F32, F32, Mesh]:
+def network(
+    record: SampleRecord, noise: NoiseField, arrival: F32, presence: F32, column_mm: float
+) -> tuple[F32, F32, Mesh]:
     """Ridges (geometry), pigment lines (with the gaps of a dissolving border) and the mesh they follow."""
-    spacing = record.lesion.network_spacing_um * 1e-3
-    warp = np.float32(0.20 * spacing)
-    x = noise.x_mm[None, :] + warp * noise("mesh warp x", 0.8 * spacing) + 2 * warp * noise("mesh warp far x", 4 * spacing)
-    y = noise.y_mm[:, None] + warp * noise("mesh warp y", 0.8 * spacing) + 2 * warp * noise("mesh warp far y", 4 * spacing)
-    mesh = polygon_mesh(keyed_rng(record, "lesion mesh"), x.astype(np.float32), y.astype(np.float32), spacing)
-    scale = np.float32(min(1.0, spacing / 0.2))
-    thin, thick = (np.float32(w) * scale for w in LINE_HALF_WIDTH_MM)
-    weight = smoothstep(np.float32(0.5) + np.float32(0.25) * noise("line width", 1.2)) * np.float32(0.6) + np.float32(0.4) * mesh.side
-    half = thin + (thick - thin) * weight
-    profile = line_profile(mesh.edge_mm, half, column_mm)
+    lesion = record.lesion
+    rng = keyed_rng(record, "lesion mesh")
+    spacing = lesion.network_spacing_um * 1e-3
+    # polygons are drawn out along the direction of growth near the border, more in some lesions than in others
+    splay = 1 - np.float32(0.14 * rng.random()) * smoothstep((arrival - np.float32(0.55)) / np.float32(0.6))
+    x = (noise.x_mm[None, :] - np.float32(lesion.centre_x_mm)) * splay
+    y = (noise.y_mm[:, None] - np.float32(lesion.centre_y_mm)) * splay
+    for axis, values in (("x", x), ("y", y)):
+        values += np.float32(0.20 * spacing) * noise(f"mesh warp {axis}", 0.8 * spacing)
+        values += np.float32(0.40 * spacing) * noise(f"mesh warp far {axis}", 4 * spacing)
+    mesh = polygon_mesh(rng, x, y, spacing)
+    thin, thick = (np.float32(w * min(1.0, spacing / 0.2)) for w in LINE_HALF_WIDTH_MM)
+    regional = smoothstep(np.float32(0.5) + np.float32(0.25) * noise("line width", 1.2))
+    half = thin + (thick - thin) * (np.float32(0.6) * regional + np.float32(0.4) * mesh.side)
     ridge = line_profile(mesh.edge_mm, np.float32(0.3 * spacing), column_mm)
     # each side of a polygon appears at its own stage of the fade, so the network breaks up instead of blurring out
-    there = smoothstep((np.float32(1.45) * presence - np.float32(0.8) * (1 - mesh.side) - np.float32(0.05)) / np.float32(0.4))
-    lines = profile * there * (np.float32(0.4) + np.float32(0.6) * presence) * (np.float32(0.7) + np.float32(0.6) * mesh.side)
+    stage = np.float32(1.45) * presence - np.float32(0.8) * (1 - mesh.side) - np.float32(0.05)
+    lines = line_profile(mesh.edge_mm, half, column_mm) * smoothstep(stage / np.float32(0.4))
+    lines *= np.float32(0.4) + np.float32(0.6) * presence
+    lines *= np.float32(0.7) + np.float32(0.6) * mesh.side
     return ridge, lines, mesh
 
 
 def globules(record: SampleRecord, noise: NoiseField, arrival: F32, column_mm: float) -> F32:
-    """Thickness of nests in each column, um, (n, n): a clumped point process; a nest is born when the front has passed."""
+    """Thickness of nests in each column, um: a clumped point process; a nest is born when the front has passed."""
     lesion = record.lesion
     n = arrival.shape[1]
     thickness = np.zeros_like(arrival)

@@ -41,10 +41,12 @@ def corneum_thickness_um(skin: Skin) -> float:
     return min(STRATUM_CORNEUM_UM, 0.3 * skin.epidermis_thickness_um)
 
 
-def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhere: bool = False) -> tuple[F64, F64, F64, F64]:
+def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhere: bool = False,
+           extra_dermis_per_mm: ArrayLike = 0.0) -> tuple[F64, F64, F64, F64]:
     """thickness_mm, mu_a_per_mm, mu_s_per_mm and g, each (skins, wavelengths, 6 layers).
 
     With `anisotropic_everywhere` the dermis and hypodermis scatter with g = 0.8 too (to judge the convention).
+    `extra_dermis_per_mm` (broadcasts to (skins, wavelengths)) is absorption by what a Skin does not hold, as bilirubin.
     """
     wavelength = np.asarray(wavelength_nm, dtype=np.float64)
 
@@ -67,7 +69,7 @@ def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhe
         return absorption.tissue_mu_a_per_mm(melanin, blood_fraction, melanosome, blood, baseline)
 
     through = column_melanin * (1.0 - share) / living
-    dermis_mu_a = tissue(0.0, column("blood_fraction"))
+    dermis_mu_a = tissue(0.0, column("blood_fraction")) + np.asarray(extra_dermis_per_mm, np.float64)
     epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(wavelength, scale)
     dermis_mu_s = scattering.dermis_mu_s_prime_per_mm(wavelength, scale, power)
     hypodermis_mu_s = scattering.hypodermis_mu_s_prime_per_mm(wavelength)
@@ -87,10 +89,11 @@ def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhe
     return thickness, mu_a, mu_s, g
 
 
-def reflectance(skins: Sequence[Skin], wavelength_nm: ArrayLike, quad: Quadrature | None = None, incidence: str = "normal") -> F64:
+def reflectance(skins: Sequence[Skin], wavelength_nm: ArrayLike, quad: Quadrature | None = None, incidence: str = "normal",
+                extra_dermis_per_mm: ArrayLike = 0.0) -> F64:
     """Diffuse reflectance (skins, wavelengths) under n 1.40 / 1.00, all angles collected, surface reflection left out."""
     quad = quad or quadrature(QUADRATURE)
-    thickness, mu_a, mu_s, g = layers(skins, wavelength_nm)
+    thickness, mu_a, mu_s, g = layers(skins, wavelength_nm, extra_dermis_per_mm=extra_dermis_per_mm)
     return layered_reflectance(thickness, mu_a, mu_s, g, quad, incidence)
 
 

@@ -30,7 +30,7 @@ STRATUM_CORNEUM_UM = 12.0  # 11-18 um (Sandby-Moller 2003)
 BASAL_LAYER_UM = 12.0  # one cell; melanin-rich cells reach further up in dark skin (Thong 2003)
 BASAL_MAX_FRACTION = 0.55
 JUNCTION_MAX_FRACTION = 0.75
-VESSEL_BLOOD_SHARE = 0.3  # at most this share of the dermal blood lies in resolved vessels
+VESSEL_BLOOD_SHARE = 0.35  # at most this share of the dermal blood lies in resolved vessels
 LESION_RIDGE_FACTOR = 0.8  # rete ridges of a nevus are elongated: relative extra depth
 
 
@@ -121,9 +121,9 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     slope = np.minimum(np.sqrt(1 + gx**2 + gy**2), np.float32(2.2))
     basal = slope * (np.float32(1) + np.float32(0.55) * ridge)
     mottle = np.exp(
-        np.float32(skin.melanin_mottle) * noise.octaves("melanin mottle", (3.6, 1.3, 0.45), (1.0, 0.8, 0.6))
+        np.float32(skin.melanin_mottle) * noise.octaves("melanin mottle", (3.6, 1.3, 0.5, 0.22), (0.9, 0.8, 0.8, 0.6))
     )
-    mottle *= (1 - np.float32(0.18) * furrow) * (1 - np.float32(0.45) * pale)
+    mottle *= (1 - np.float32(0.30) * furrow) * (1 - np.float32(0.45) * pale)
     share = np.float32(skin.basal_melanin_share)
     relative_basal = basal / basal.mean()
     melanin = mottle * (1 - share + share * relative_basal)
@@ -131,8 +131,9 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     basal_share = share * relative_basal / (1 - share + share * relative_basal)
 
     blood = np.exp(
-        np.float32(1.1 * skin.blood_mottle) * noise.octaves("blood mottle", (4.5, 1.6, 0.6, 0.3), (0.9, 1.0, 0.8, 0.5))
+        np.float32(1.9 * skin.blood_mottle) * noise.octaves("blood mottle", (4.5, 1.6, 0.6, 0.3), (0.6, 1.0, 1.0, 0.7))
     )
+    blood *= (1 - np.float32(0.35) * ridge) * (1 - np.float32(0.35) * furrow)  # capillary loops fill the papillae
     height = -np.float32(skin.furrow_depth_um) * (furrow + np.float32(0.7) * dimple)
     height += np.float32(3.0) * noise("corneocytes", 0.06)
     return Columns(

@@ -34,7 +34,7 @@ def _curve(rng: np.random.Generator, length_mm: float, heading: float, curl: flo
     turning = sign * (0.15 + 0.75 * bend + 5.5 * curl**1.5 * (0.4 + bend)) * min(1.6, length_mm / 8)
     angle = heading + turning * (s - 0.15 * s**2) + 0.5 * (bend2 - 0.5) * np.sin(np.pi * s)
     waves = (0.6 + 1.6 * wave) * (1 + 2 * curl) * length_mm / 8
-    angle += (0.05 + 0.85 * curl) * np.sin(2 * np.pi * (waves * s + phase)) * s**0.5
+    angle += (0.05 + 0.85 * curl**1.5) * np.sin(2 * np.pi * (waves * s + phase)) * s**0.5
     step = length_mm / (POINTS - 1)
     x = np.concatenate([[0.0], np.cumsum(np.cos(angle[:-1]))]) * step
     y = np.concatenate([[0.0], np.cumsum(np.sin(angle[:-1]))]) * step

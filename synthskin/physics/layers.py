@@ -6,6 +6,7 @@ of it: nothing is sampled, and the sum over the cells is the column.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,51 +49,71 @@ def cells_from_slabs(slabs: list[Slab], edges_mm: F32) -> F32:
     """
     rows, n = slabs[0].top_mm.shape
     nz = len(edges_mm) - 1
-    out = np.empty((rows, n, nz), np.float32)
+    block = math.gcd(rows, BLOCK_ROWS)
+    m = block * n
     thickness = np.diff(edges_mm)
     per_cell = (1 / thickness).astype(np.float32)[:, None]
-    block = min(BLOCK_ROWS, rows)
-    cells_buffer = np.empty((nz, block * n), np.float32)
-    work = (np.empty((nz + 1, block * n), np.float32), np.empty((nz, block * n), np.float32))
-    for first in range(0, rows, block):
-        part = slice(first, min(first + block, rows))
-        m = (part.stop - first) * n
-        cells = cells_buffer[:, :m]
+    out = np.empty((rows, n, nz), np.float32)
+    cells = np.empty((nz, m), np.float32)
+    work = (np.empty((nz + 1, m), np.float32), np.empty((nz, m), np.float32))
+    blocks = [_Blocks.of(slab, edges_mm, m) for slab in slabs]
+    for number in range(rows // block):
         cells[:] = 0
-        for slab in slabs:
-            column = slab.column_mm[part].reshape(1, -1)
-            if column.any():
-                top, thick = slab.top_mm[part].reshape(1, -1), slab.thickness_mm[part].reshape(1, -1)
-                _add_slab(cells, top, thick, column / thick, edges_mm, per_cell, *(w[:, :m] for w in work))
-        if float(cells.max()) > MAX_FRACTION:
+        bound = 0.0
+        for slab in blocks:
+            if slab.highest[number] > 0:
+                bound += slab.highest[number]
+                slab.add(number, cells, edges_mm, per_cell, *work)
+        if bound > MAX_FRACTION and float(cells.max()) > MAX_FRACTION:
             _spill_down(cells, thickness)
-        out[part] = cells.T.reshape(-1, n, nz)
+        out[number * block : (number + 1) * block] = cells.T.reshape(block, n, nz)
     return out
 
 
-def _add_slab(
-    cells: F32, top: F32, thick: F32, fraction: F32, edges: F32, per_cell: F32, work: F32, spare: F32
-) -> None:
-    """Add a slab (maps (1, m)) to cells (nz, m); cells wholly inside it in every column need no clipping."""
-    bottom = top + thick
-    nz = len(cells)
-    enter, full = np.searchsorted(edges, [top.min(), top.max()])
-    leave_full, leave = np.searchsorted(edges, [bottom.min(), bottom.max()])
-    enter, leave = max(int(enter) - 1, 0), min(int(leave), nz)
-    full, leave_full = min(int(full), leave), max(int(leave_full) - 1, 0)
-    runs = [(enter, full), (leave_full, leave)] if full < leave_full else [(enter, leave)]
-    if full < leave_full:
-        cells[full:leave_full] += fraction
-    for low, high in runs:
-        if low >= high:
-            continue
-        content = np.subtract(edges[low : high + 1, None], top, out=work[: high - low + 1])
-        np.maximum(content, 0, out=content)
-        np.minimum(content, thick, out=content)
-        content *= fraction
-        share = np.subtract(content[1:], content[:-1], out=spare[: high - low])
-        share *= per_cell[low:high]
-        cells[low:high] += share
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """A slab cut into blocks of m columns, and the runs of cells that each block touches.
+
+    Cells from `full` to `leave_full` lie wholly inside the slab in every column of the block and need no clipping.
+    """
+
+    top: F32
+    thickness: F32
+    fraction: F32
+    highest: list[float]
+    runs: list[tuple[int, int, int, int]]
+
+    @staticmethod
+    def of(slab: Slab, edges: F32, m: int) -> _Blocks:
+        top, thick = slab.top_mm.reshape(-1, m), slab.thickness_mm.reshape(-1, m)
+        fraction = slab.column_mm.reshape(-1, m) / thick
+        bottom = top + thick
+        nz = len(edges) - 1
+        enter = np.clip(np.searchsorted(edges, top.min(axis=1)) - 1, 0, nz)
+        full = np.searchsorted(edges, top.max(axis=1))
+        leave = np.minimum(np.searchsorted(edges, bottom.max(axis=1)), nz)
+        leave_full = np.maximum(np.searchsorted(edges, bottom.min(axis=1)) - 1, 0)
+        full = np.minimum(full, leave)
+        runs = list(zip(enter.tolist(), full.tolist(), leave_full.tolist(), leave.tolist(), strict=True))
+        return _Blocks(top, thick, fraction, fraction.max(axis=1).tolist(), runs)
+
+    def add(self, number: int, cells: F32, edges: F32, per_cell: F32, work: F32, spare: F32) -> None:
+        top, thick, fraction = self.top[number], self.thickness[number], self.fraction[number]
+        enter, full, leave_full, leave = self.runs[number]
+        parts = [(enter, leave)]
+        if full < leave_full:
+            parts = [(enter, full), (leave_full, leave)]
+            cells[full:leave_full] += fraction
+        for low, high in parts:
+            if low >= high:
+                continue
+            content = np.subtract(edges[low : high + 1, None], top, out=work[: high - low + 1])
+            np.maximum(content, 0, out=content)
+            np.minimum(content, thick, out=content)
+            content *= fraction
+            share = np.subtract(content[1:], content[:-1], out=spare[: high - low])
+            share *= per_cell[low:high]
+            cells[low:high] += share
 
 
 def _spill_down(cells: F32, thickness: F32) -> None:

@@ -27,7 +27,7 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
     radius = 0.5 * lesion.diameter_mm
     fine = noise.octaves("border", (0.55, 0.28, 0.14), (1.0, 0.8, 0.5))
     arrival = arrival_map(record, x_mm, y_mm)
-    arrival += np.float32(min(0.10, 0.05 * radius) / radius) * fine * np.minimum(arrival, 1)
+    arrival += np.float32(min(0.16, 0.07 * radius) / radius) * fine * np.minimum(arrival, 1)
     np.maximum(arrival, 0, out=arrival)
     width = np.float32(min(lesion.border_width_mm, 0.6 * radius)) * np.exp(
         np.float32(0.55) * noise("border width", 0.45 * lesion.diameter_mm)
@@ -41,7 +41,8 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
     strength = np.float32(lesion.network_strength)
     # The network is lost first where the lesion is young and where noise says so: diffuse pigment takes its place.
     diffuse = presence * presence
-    junction = diffuse * (1 - strength) + lines * strength * np.float32(1 / LINE_SHARE)
+    bed = diffuse * (np.float32(0.62) + np.float32(0.7) * ridge)  # even without lines there is more on a ridge
+    junction = bed * (1 - strength) + lines * strength * np.float32(1 / LINE_SHARE)
     junctional = np.float32(lesion.junctional_melanin * JUNCTION_UM) * junction * hue
     # pigment inside the polygons: some are filled
     filled = smoothstep((mesh.cell - np.float32(0.86)) * 8) * np.float32(0.5) * presence
@@ -84,7 +85,7 @@ def heterogeneity(record: SampleRecord, noise: NoiseField, arrival: F32) -> F32:
     rng = keyed_rng(record, "pattern")
     centre, spot, angle, where = rng.random(4)
     blotches = noise.octaves("blotches", (1.7, 0.8, 0.35), (1.0, 0.9, 0.6))
-    log = np.float32(0.15 + 0.75 * amount) * blotches * np.float32(0.8)
+    log = np.float32(0.30 + 0.70 * amount) * blotches * np.float32(0.8)
     log += np.float32((centre - 0.35) * (0.5 + 0.8 * amount)) * np.exp(-((arrival / np.float32(0.5)) ** 2))
     radius = 0.5 * lesion.diameter_mm
     sx = lesion.centre_x_mm + 0.6 * where * radius * np.cos(2 * np.pi * angle)
@@ -114,9 +115,9 @@ def network(
     half = thin + (thick - thin) * (np.float32(0.6) * regional + np.float32(0.4) * mesh.side)
     ridge = line_profile(mesh.edge_mm, np.float32(0.3 * spacing), column_mm)
     # each side of a polygon appears at its own stage of the fade, so the network breaks up instead of blurring out
-    stage = np.float32(1.45) * presence - np.float32(0.8) * (1 - mesh.side) - np.float32(0.05)
-    lines = line_profile(mesh.edge_mm, half, column_mm) * smoothstep(stage / np.float32(0.4))
-    lines *= np.float32(0.4) + np.float32(0.6) * presence
+    stage = np.float32(1.35) * presence - np.float32(0.6) * (1 - mesh.side)
+    lines = line_profile(mesh.edge_mm, half, column_mm) * smoothstep(stage / np.float32(0.6))
+    lines *= np.float32(0.15) + np.float32(0.85) * presence
     lines *= np.float32(0.7) + np.float32(0.6) * mesh.side
     return ridge, lines, mesh
 

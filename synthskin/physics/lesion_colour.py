@@ -30,9 +30,9 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
 #: The skin on which masks are defined: the middle of preset fst2, ITA 50 degrees.
-REFERENCE_SKIN = Skin(melanosome_fraction=0.016, basal_melanin_share=0.6, blood_fraction=0.004, oxygenation=0.7,
-                      epidermis_thickness_um=70.0, dermis_thickness_mm=1.6, scattering_scale=1.0,
-                      scattering_power=1.3, vessel_radius_um=8.0)
+REFERENCE_SKIN = Skin(melanosome_fraction=0.014, basal_melanin_share=0.6, blood_fraction=0.0125, oxygenation=0.65,
+                      epidermis_thickness_um=70.0, dermis_thickness_mm=1.8, scattering_scale=1.3,
+                      scattering_power=1.1, vessel_radius_um=5.0)
 SCALE_UM = 0.3
 JUNCTION_LIMIT = 0.65  # melanosome fraction at which a junctional layer starts to thicken (anatomy)
 NEST_LIMIT = 0.4  # as above, dermal nests

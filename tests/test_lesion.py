@@ -15,7 +15,7 @@ from synthskin.physics.mesh import polygon_mesh
 from synthskin.physics.noise import NoiseField
 from synthskin.record import Camera, Hair, Lesion, SampleRecord, Skin
 
-N, COLUMN_MM = 240, 0.05
+N, COLUMN_MM = 160, 0.075
 AXIS = ((np.arange(N) - 0.5 * (N - 1)) * COLUMN_MM).astype(np.float32)
 
 
@@ -110,7 +110,7 @@ def test_mesh_spacing(spacing_mm: float) -> None:
 
 def test_network_lines_follow_ridges() -> None:
     lesion = field(
-        record(network_strength=1.0, heterogeneity=0.0, globule_density_per_mm2=0.0, network_spacing_um=300.0)
+        record(network_strength=1.0, heterogeneity=0.0, globule_density_per_mm2=0.0, network_spacing_um=400.0)
     )
     inside = lesion.presence > 0.95
     on, off = inside & (lesion.ridge > 0.8), inside & (lesion.ridge < 0.25)

@@ -119,9 +119,9 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     # Basal cells stand on the sloping junction: seen from above there are more of them on the flanks of ridges.
     gy, gx = np.gradient(bare, np.float32(column_mm))
     slope = np.minimum(np.sqrt(1 + gx**2 + gy**2), np.float32(2.2))
-    basal = slope * (np.float32(1) + np.float32(0.55) * ridge)
+    basal = slope * (np.float32(1) + np.float32(0.8) * ridge)
     mottle = np.exp(
-        np.float32(skin.melanin_mottle) * noise.octaves("melanin mottle", (3.6, 1.3, 0.5, 0.22), (0.9, 0.8, 0.8, 0.6))
+        np.float32(skin.melanin_mottle) * noise.octaves("melanin mottle", (3.6, 1.3, 0.5, 0.22), (0.6, 0.7, 0.9, 0.8))
     )
     mottle *= (1 - np.float32(0.30) * furrow) * (1 - np.float32(0.45) * pale)
     share = np.float32(skin.basal_melanin_share)
@@ -130,9 +130,8 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     melanin *= np.float32(skin.melanosome_fraction * skin.epidermis_thickness_um) / melanin.mean(dtype=np.float64)
     basal_share = share * relative_basal / (1 - share + share * relative_basal)
 
-    blood = np.exp(
-        np.float32(1.9 * skin.blood_mottle) * noise.octaves("blood mottle", (4.5, 1.6, 0.6, 0.3), (0.6, 1.0, 1.0, 0.7))
-    )
+    flush = noise.octaves("blood mottle", (4.5, 1.6, 0.6, 0.3), (0.5, 0.8, 1.0, 0.9))
+    blood = np.exp(np.float32(1.4 * skin.blood_mottle * 1.5) * np.tanh(flush / np.float32(1.5)))  # no red spots
     blood *= (1 - np.float32(0.35) * ridge) * (1 - np.float32(0.35) * furrow)  # capillary loops fill the papillae
     height = -np.float32(skin.furrow_depth_um) * (furrow + np.float32(0.7) * dimple)
     height += np.float32(3.0) * noise("corneocytes", 0.06)

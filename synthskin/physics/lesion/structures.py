@@ -110,12 +110,12 @@ def network(
         values += np.float32(0.20 * spacing) * noise(f"mesh warp {axis}", 0.8 * spacing)
         values += np.float32(0.40 * spacing) * noise(f"mesh warp far {axis}", 4 * spacing)
     mesh = polygon_mesh(rng, x, y, spacing)
-    thin, thick = (np.float32(w * min(1.0, spacing / 0.2)) for w in LINE_HALF_WIDTH_MM)
+    thin, thick = (w * min(1.0, spacing / 0.2) for w in LINE_HALF_WIDTH_MM)
     regional = smoothstep(np.float32(0.5) + np.float32(0.25) * noise("line width", 1.2))
-    half = thin + (thick - thin) * (np.float32(0.6) * regional + np.float32(0.4) * mesh.side)
+    half: F32 = np.float32(thin) + np.float32(thick - thin) * (np.float32(0.6) * regional + np.float32(0.4) * mesh.side)
     ridge = line_profile(mesh.edge_mm, np.float32(0.3 * spacing), column_mm)
     # each side of a polygon appears at its own stage of the fade, so the network breaks up instead of blurring out
-    stage = np.float32(1.35) * presence - np.float32(0.6) * (1 - mesh.side)
+    stage: F32 = np.float32(1.35) * presence - np.float32(0.6) * (1 - mesh.side)
     lines = line_profile(mesh.edge_mm, half, column_mm) * smoothstep(stage / np.float32(0.6))
     lines *= np.float32(0.15) + np.float32(0.85) * presence
     lines *= np.float32(0.7) + np.float32(0.6) * mesh.side

@@ -374,8 +374,9 @@ def _specs() -> dict[str, dict[str, Any]]:
 
 
 def _folders() -> list[Path]:
+    """Inside the package where it is installed from a wheel, else at the top of the checkout."""
     here = Path(__file__).resolve().parent
-    return [folder for folder in (here / "presets", here.parent / "presets") if folder.is_dir()]
+    return [folder for folder in (here / "presets", here.parent / "presets") if folder.is_dir()][:1]
 
 
 def _find(name: str, where: str = "") -> Path:

@@ -1,6 +1,7 @@
 """The contract loads in Hugging Face `datasets` (needs that package; skipped where it is not installed)."""
 
 import json
+import os
 
 import pytest
 from standin import FakeEngine, device
@@ -10,6 +11,7 @@ from synthskin.dataset.reader import read_rows
 from synthskin.preset import load_preset
 from synthskin.run import EngineOptions, RunRequest, render_run
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # a local folder needs no network
 datasets = pytest.importorskip("datasets")
 
 

@@ -9,6 +9,10 @@ find_it() { PYTHONPATH=. "$python" -m synthskin.physics.llvm "$@"; }
 if find_it 2>/dev/null; then
     exit 0
 fi
+if [ -n "${DRJIT_LIBLLVM_PATH:-}" ]; then
+    find_it
+    exit 2
+fi
 sudo=
 if [ "$(id -u)" != 0 ]; then
     if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then

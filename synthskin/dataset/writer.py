@@ -161,7 +161,7 @@ class DatasetWriter:
         (self.directory / TEMP).mkdir(exist_ok=True)
         if self._overwrite:
             _delete_ours(self.directory)
-        if (self.directory / "dataset.json").is_file():
+        elif (self.directory / "dataset.json").is_file():
             there, self.run = read_card(self.directory)
             self.card = replace(self.card, n=max(self.card.n, there.n))
         self._put("dataset.json", self.card.to_json(self.run).encode())
@@ -259,7 +259,9 @@ def _empty_temp(directory: Path) -> None:
 
 
 def _delete_ours(directory: Path) -> None:
-    """Delete what synthskin writes and nothing else; the card goes last, so that a stop half-way can be continued."""
+    """Delete what synthskin writes and nothing else. The card stays until it is replaced: a kill here can be mended."""
+    for name in ("metadata.jsonl", "README.md", "preview.png", "preset.toml"):  # rows first: a row has its files
+        (directory / name).unlink(missing_ok=True)
     folders = [directory / name for name in _FOLDERS]
     for kind in _NAMED_FOLDERS:
         parent = directory / kind
@@ -274,7 +276,3 @@ def _delete_ours(directory: Path) -> None:
                 path.unlink()
         with contextlib.suppress(OSError):
             folder.rmdir()
-    for name in ("README.md", "preview.png", "metadata.jsonl", "preset.toml", "dataset.json"):
-        (directory / name).unlink(missing_ok=True)
-
-

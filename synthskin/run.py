@@ -319,7 +319,7 @@ def _in_workers(
     """Render and encode in processes of their own; write here, in the order they come."""
     workers = min(request.workers, len(missing))
     pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(factory, options, request),
+        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(factory, options, request, os.getpid()),
         max_tasks_per_child=RECYCLE_AFTER,
     )
     waiting: Iterator[int] = iter(missing)
@@ -347,12 +347,12 @@ def _in_workers(
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(factory: EngineFactory, options: EngineOptions, request: RunRequest) -> None:
+def _start_worker(factory: EngineFactory, options: EngineOptions, request: RunRequest, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run; what is being rendered may finish
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(options.threads or 1)
     _worker.update(factory=factory, options=options, request=request, engine=None)
-    _watch_parent()
+    _watch_parent(parent)
 
 
 def _work(index: int) -> tuple[EncodedSample, str, dict[str, float]]:
@@ -363,9 +363,8 @@ def _work(index: int) -> tuple[EncodedSample, str, dict[str, float]]:
     return _encode(made, spent), engine.device_name, spent
 
 
-def _watch_parent() -> None:
+def _watch_parent(parent: int) -> None:
     """End this worker when its parent has been killed; a killed parent cannot tell it."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -226,7 +226,7 @@ def test_kill_at_random_moments_gives_the_same_folder(whole, tmp_path, workers):
     chance = random.Random(workers)
     kills = 0
     for attempt in range(12):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=TESTS.parent, env={
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path, env={
             **os.environ, "PYTHONPATH": str(TESTS.parent)})
         rows = out / "metadata.jsonl"
         started = time.monotonic()
@@ -244,3 +244,28 @@ def test_kill_at_random_moments_gives_the_same_folder(whole, tmp_path, workers):
     assert code == 0 and kills >= 2
     assert differences(whole, out) == []
     assert json.loads((out / "dataset.json").read_text())["n"] == 6
+    if workers > 1:
+        assert_no_workers_left(script)
+
+
+def assert_no_workers_left(script):
+    """Workers of a killed parent end by themselves within a second or two."""
+
+    def left():
+        found = []
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                command = status.with_name("cmdline").read_bytes().decode()
+                text = status.read_text()
+                folder = os.readlink(status.with_name("cwd"))
+            except OSError:
+                continue
+            parent = text.split("PPid:")[1].split()[0]
+            if "spawn_main" in command and parent == "1" and folder == str(script.parent):
+                found.append(status.parent.name)
+        return found
+
+    deadline = time.monotonic() + 8.0
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left() == []

@@ -27,12 +27,15 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
     radius = 0.5 * lesion.diameter_mm
     fine = noise.octaves("border", (0.55, 0.28, 0.14), (1.0, 0.8, 0.5))
     arrival = arrival_map(record, x_mm, y_mm)
+    # where the front was slow, isochrones lie close; without this the border would be cut off sharply there
+    gy, gx = np.gradient(arrival, np.float32(column_mm / radius))
+    crowding = np.clip(np.sqrt(gx * gx + gy * gy), np.float32(0.7), np.float32(6)) ** np.float32(0.75)
     arrival += np.float32(min(0.16, 0.07 * radius) / radius) * fine * np.minimum(arrival, 1)
     np.maximum(arrival, 0, out=arrival)
     width = np.float32(min(lesion.border_width_mm, 0.6 * radius)) * np.exp(
         np.float32(0.55) * noise("border width", 0.45 * lesion.diameter_mm)
     )
-    inward = (np.float32(lesion.growth_time) - arrival) * np.float32(radius)
+    inward = (np.float32(lesion.growth_time) - arrival) * (np.float32(radius) / crowding)
     presence = smoothstep((inward + np.float32(0.25) * width) / (np.float32(1.25) * width))
     maturity = smoothstep((np.float32(lesion.growth_time) - arrival) / np.float32(0.8))
 

@@ -319,8 +319,8 @@ def _in_workers(
     """Render and encode in processes of their own; write here, in the order they come."""
     workers = min(request.workers, len(missing))
     pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(factory, options, request, os.getpid()),
-        max_tasks_per_child=RECYCLE_AFTER,
+        workers, mp_context=get_context("spawn"), initializer=_start_worker,
+        initargs=(factory, options, request, os.getpid()), max_tasks_per_child=RECYCLE_AFTER,
     )
     waiting: Iterator[int] = iter(missing)
     running: set[Future[Any]] = set()

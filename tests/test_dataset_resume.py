@@ -257,7 +257,7 @@ def assert_no_workers_left(script):
             try:
                 command = status.with_name("cmdline").read_bytes().decode()
                 text = status.read_text()
-                folder = os.readlink(status.with_name("cwd"))
+                folder = str(status.with_name("cwd").readlink())
             except OSError:
                 continue
             parent = text.split("PPid:")[1].split()[0]

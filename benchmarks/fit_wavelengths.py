@@ -27,16 +27,21 @@ NIST = Path(__file__).parents[1] / "tests" / "data" / "nist_skin_reflectance_50.
 
 def model_spectra(count: int, rng: np.random.Generator) -> F64:
     """Reflectance (count, 61): skins of all tones; every third with dermal melanin, every fifth very bloody."""
+
     def log_uniform(low: float, high: float) -> float:
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
     skins = [
         Skin(
-            melanosome_fraction=log_uniform(0.002, 0.6), basal_melanin_share=rng.uniform(0.2, 0.8),
+            melanosome_fraction=log_uniform(0.002, 0.6),
+            basal_melanin_share=rng.uniform(0.2, 0.8),
             blood_fraction=log_uniform(0.02, 0.15) if i % 5 == 0 else log_uniform(0.002, 0.03),
-            oxygenation=rng.uniform(0.4, 0.95), epidermis_thickness_um=rng.uniform(50.0, 120.0),
-            dermis_thickness_mm=rng.uniform(0.8, 2.5), scattering_scale=rng.uniform(0.6, 1.6),
-            scattering_power=rng.uniform(0.9, 1.7), vessel_radius_um=rng.uniform(0.0, 25.0),
+            oxygenation=rng.uniform(0.4, 0.95),
+            epidermis_thickness_um=rng.uniform(50.0, 120.0),
+            dermis_thickness_mm=rng.uniform(0.8, 2.5),
+            scattering_scale=rng.uniform(0.6, 1.6),
+            scattering_power=rng.uniform(0.9, 1.7),
+            vessel_radius_um=rng.uniform(0.0, 25.0),
         )
         for i in range(count)
     ]
@@ -67,7 +72,9 @@ def fit(spectra: F64, indices: tuple[int, ...]) -> tuple[F64, float]:
         design = spectra[:, indices] * slope[:, c, None]
         target = truth[:, c] * slope[:, c]
         heavy = 1e3 * slope[:, c].max() * np.sqrt(len(spectra))
-        weights[:, c], _ = nnls(np.vstack([design, np.full((1, len(indices)), heavy)]), np.append(target, heavy * white[c]))
+        weights[:, c], _ = nnls(
+            np.vstack([design, np.full((1, len(indices)), heavy)]), np.append(target, heavy * white[c])
+        )
         error += float(np.mean((design @ weights[:, c] - target) ** 2))
     return weights, float(np.sqrt(error))
 
@@ -80,6 +87,7 @@ def group_spread(indices: tuple[int, ...]) -> float:
 
 def search(spectra: F64, start: tuple[int, ...], spread_weight: float = 2.0) -> tuple[int, ...]:
     """Coordinate descent over the 5 nm grid from `start`: error + spread_weight * (spread - 1)."""
+
     def cost(candidate: tuple[int, ...]) -> float:
         return fit(spectra, candidate)[1] + spread_weight * (group_spread(candidate) - 1.0)
 
@@ -102,28 +110,41 @@ def search(spectra: F64, start: tuple[int, ...], spread_weight: float = 2.0) -> 
 def report(name: str, spectra: F64, indices: tuple[int, ...], weights: F64) -> str:
     exact = spectral.xyz_to_lab(spectral.integrate_xyz(GRID_NM, spectra))
     delta = spectral.ciede2000(exact, spectral.xyz_to_lab(spectra[:, indices] @ weights))
-    return f"{name:28s} n={len(spectra):5d} CIEDE2000 mean {delta.mean():.3f}  95 % {np.percentile(delta, 95):.3f}  max {delta.max():.3f}"
+    high = np.percentile(delta, 95)
+    return f"{name:28s} n={len(spectra):5d} CIEDE2000 mean {delta.mean():.3f}  95 % {high:.3f}  max {delta.max():.3f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--spectra", type=Path, default=NIST)
     parser.add_argument("--count", type=int, default=600)
-    parser.add_argument("--search", action="store_true", help="search the wavelengths again instead of using the table's")
+    parser.add_argument(
+        "--search", action="store_true", help="search the wavelengths again instead of using the table's"
+    )
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     training, unseen = model_spectra(arguments.count, rng), model_spectra(arguments.count, rng)
     measured = measured_spectra(arguments.spectra)
     fitted = np.vstack([training, np.repeat(measured, 4, axis=0)])
     if arguments.search:
-        starts = ([430, 450, 470, 515, 540, 565, 590, 615, 640], [440, 460, 480, 520, 545, 570, 595, 620, 650],
-                  [425, 445, 465, 490, 525, 550, 575, 600, 640])
+        starts = (
+            [430, 450, 470, 515, 540, 565, 590, 615, 640],
+            [440, 460, 480, 520, 545, 570, 595, 620, 650],
+            [425, 445, 465, 490, 525, 550, 575, 600, 640],
+        )
         found = {search(fitted, tuple(int((nm - 400) // 5) for nm in start)) for start in starts}
         indices = min(found, key=lambda c: fit(fitted, c)[1])
     else:
         indices = tuple(int((nm - 400) // 5) for nm in spectral.BAND_WAVELENGTH_NM)
     weights, error = fit(fitted, indices)
-    print("BAND_WAVELENGTH_NM =", tuple(float(v) for v in GRID_NM[list(indices)]), " error", round(error, 4), " spread", round(group_spread(indices), 3))
+    print(
+        "BAND_WAVELENGTH_NM =",
+        tuple(float(v) for v in GRID_NM[list(indices)]),
+        " error",
+        round(error, 4),
+        " spread",
+        round(group_spread(indices), 3),
+    )
     for row in weights:
         print("    [" + ", ".join(f"{v:.6f}" for v in row) + "],")
     print(report("model, fitted", training, indices, weights))

@@ -77,12 +77,20 @@ def packed_blood_mu_a_per_mm(wavelength_nm: ArrayLike, oxygenation: ArrayLike, v
     return whole * vessel_packing(whole, vessel_radius_um)
 
 
-def tissue_mu_a_per_mm(melanosome_fraction: ArrayLike, blood_fraction: ArrayLike, melanosome_per_mm: ArrayLike,
-                       packed_blood_per_mm: ArrayLike, baseline_per_mm: ArrayLike) -> F64:
+def tissue_mu_a_per_mm(
+    melanosome_fraction: ArrayLike,
+    blood_fraction: ArrayLike,
+    melanosome_per_mm: ArrayLike,
+    packed_blood_per_mm: ArrayLike,
+    baseline_per_mm: ArrayLike,
+) -> F64:
     """Volume-weighted mixture of epidermis or dermis; the five arguments broadcast. Raises if fractions exceed 1."""
     melanin = np.asarray(melanosome_fraction, dtype=np.float64)
     blood = np.asarray(blood_fraction, dtype=np.float64)
     if np.any(melanin < 0.0) or np.any(blood < 0.0) or np.any(melanin + blood > 1.0 + 1e-6):
         raise ValueError("melanosome and blood volume fractions must not be negative and must sum to at most 1")
     rest = 1.0 - melanin - blood
-    return np.asarray(melanin * melanosome_per_mm + blood * packed_blood_per_mm + rest * baseline_per_mm)
+    per_melanosome, per_blood, per_rest = (
+        np.asarray(v, np.float64) for v in (melanosome_per_mm, packed_blood_per_mm, baseline_per_mm)
+    )
+    return np.asarray(melanin * per_melanosome + blood * per_blood + rest * per_rest)

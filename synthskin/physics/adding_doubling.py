@@ -99,13 +99,16 @@ def _double(layer: LayerOperators) -> LayerOperators:
     return LayerOperators(reflection + result[..., size:], result[..., :size])
 
 
-def layer_operators(thickness_mm: ArrayLike, mu_a_per_mm: ArrayLike, mu_s_per_mm: ArrayLike, g: ArrayLike,
-                    quad: Quadrature) -> LayerOperators:
+def layer_operators(
+    thickness_mm: ArrayLike, mu_a_per_mm: ArrayLike, mu_s_per_mm: ArrayLike, g: ArrayLike, quad: Quadrature
+) -> LayerOperators:
     """Operators of homogeneous layers; the four arguments broadcast to the batch shape. mu_s is not reduced.
 
     An infinite thickness stands for a half space (20 effective attenuation lengths; needs mu_a > 0).
     """
-    thickness, mu_a, mu_s, mean = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (thickness_mm, mu_a_per_mm, mu_s_per_mm, g)))
+    thickness, mu_a, mu_s, mean = np.broadcast_arrays(
+        *(np.asarray(v, np.float64) for v in (thickness_mm, mu_a_per_mm, mu_s_per_mm, g))
+    )
     size = quad.cosine.size
     orders = size
     peak = mean**orders  # delta-M
@@ -175,22 +178,39 @@ def reflectance_under_surface(reflection: F64, quad: Quadrature, incidence: str 
     return np.asarray(up @ (quad.flux * (1.0 - quad.internal_reflection)))
 
 
-def layered_reflectance(thickness_mm: ArrayLike, mu_a_per_mm: ArrayLike, mu_s_per_mm: ArrayLike, g: ArrayLike,
-                        quad: Quadrature | None = None, incidence: str = "normal") -> F64:
+def layered_reflectance(
+    thickness_mm: ArrayLike,
+    mu_a_per_mm: ArrayLike,
+    mu_s_per_mm: ArrayLike,
+    g: ArrayLike,
+    quad: Quadrature | None = None,
+    incidence: str = "normal",
+) -> F64:
     """Diffuse reflectance (...) of layers on the last axis, top first, the last one infinite or on black.
 
     The four arguments broadcast to (..., layers); mu_s is not reduced. The surface's own reflection is left out.
     """
     quad = quad or quadrature()
-    arrays = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (thickness_mm, mu_a_per_mm, mu_s_per_mm, g)))
-    below = layer_operators(*(v[..., -1] for v in arrays), quad).reflection
-    for i in range(arrays[0].shape[-1] - 2, -1, -1):
-        below = add_on_top(layer_operators(*(v[..., i] for v in arrays), quad), below)
+    thickness, mu_a, mu_s, mean = np.broadcast_arrays(
+        *(np.asarray(v, np.float64) for v in (thickness_mm, mu_a_per_mm, mu_s_per_mm, g))
+    )
+
+    def layer(i: int) -> LayerOperators:
+        return layer_operators(thickness[..., i], mu_a[..., i], mu_s[..., i], mean[..., i], quad)
+
+    below = layer(-1).reflection
+    for i in range(thickness.shape[-1] - 2, -1, -1):
+        below = add_on_top(layer(i), below)
     return reflectance_under_surface(below, quad, incidence)
 
 
-def slab(thickness_mm: ArrayLike, mu_a_per_mm: ArrayLike, mu_s_per_mm: ArrayLike, g: ArrayLike,
-         quad: Quadrature | None = None) -> tuple[F64, F64]:
+def slab(
+    thickness_mm: ArrayLike,
+    mu_a_per_mm: ArrayLike,
+    mu_s_per_mm: ArrayLike,
+    g: ArrayLike,
+    quad: Quadrature | None = None,
+) -> tuple[F64, F64]:
     """Total reflectance and transmittance (specular and unscattered included) of a slab in air, normal incidence."""
     quad = quad or quadrature()
     reflection, transmission = layer_operators(thickness_mm, mu_a_per_mm, mu_s_per_mm, g, quad)

@@ -2,8 +2,9 @@
 
 Layers from the top: stratum corneum, living epidermis, basal layer, papillary dermis (inside the fine zone), reticular
 dermis, hypodermis without end. The basal layer holds `basal_melanin_share` of the melanin, the living epidermis (basal
-layer included) the rest, so that column melanin is melanosome_fraction * epidermis_thickness whatever the share. Rete ridges are replaced by their
-mean thickness. Blood is uniform in the dermis. Scattering follows the fine-zone convention of scattering.py.
+layer included) the rest, so that column melanin is melanosome_fraction * epidermis_thickness whatever the share.
+Rete ridges are replaced by their mean thickness. Blood is uniform in the dermis. Scattering follows the fine-zone
+convention of scattering.py.
 """
 
 from __future__ import annotations
@@ -41,8 +42,12 @@ def corneum_thickness_um(skin: Skin) -> float:
     return min(STRATUM_CORNEUM_UM, 0.3 * skin.epidermis_thickness_um)
 
 
-def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhere: bool = False,
-           extra_dermis_per_mm: ArrayLike = 0.0) -> tuple[F64, F64, F64, F64]:
+def layers(
+    skins: Sequence[Skin],
+    wavelength_nm: ArrayLike,
+    anisotropic_everywhere: bool = False,
+    extra_dermis_per_mm: ArrayLike = 0.0,
+) -> tuple[F64, F64, F64, F64]:
     """thickness_mm, mu_a_per_mm, mu_s_per_mm and g, each (skins, wavelengths, 6 layers).
 
     With `anisotropic_everywhere` the dermis and hypodermis scatter with g = 0.8 too (to judge the convention).
@@ -77,10 +82,22 @@ def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhe
     shape = (len(skins), wavelength.size)
     per_layer = (
         (corneum, living - basal, basal, fine - epidermis, epidermis + column("dermis_thickness_mm") - fine, np.inf),
-        (tissue(0.0, 0.0), tissue(through, 0.0), tissue(through + column_melanin * share / basal, 0.0), dermis_mu_a,
-         dermis_mu_a, absorption.hypodermis_mu_a_per_mm(wavelength)),
-        (epidermis_mu_s, epidermis_mu_s, epidermis_mu_s, epidermis_mu_s * scattering.papillary_scale(power),
-         dermis_mu_s / (1.0 - deep_g), hypodermis_mu_s / (1.0 - deep_g)),
+        (
+            tissue(0.0, 0.0),
+            tissue(through, 0.0),
+            tissue(through + column_melanin * share / basal, 0.0),
+            dermis_mu_a,
+            dermis_mu_a,
+            absorption.hypodermis_mu_a_per_mm(wavelength),
+        ),
+        (
+            epidermis_mu_s,
+            epidermis_mu_s,
+            epidermis_mu_s,
+            epidermis_mu_s * scattering.papillary_scale(power),
+            dermis_mu_s / (1.0 - deep_g),
+            hypodermis_mu_s / (1.0 - deep_g),
+        ),
         (*(scattering.FINE_ZONE_G,) * 4, deep_g, deep_g),
     )
     thickness, mu_a, mu_s, g = (
@@ -89,9 +106,14 @@ def layers(skins: Sequence[Skin], wavelength_nm: ArrayLike, anisotropic_everywhe
     return thickness, mu_a, mu_s, g
 
 
-def reflectance(skins: Sequence[Skin], wavelength_nm: ArrayLike, quad: Quadrature | None = None, incidence: str = "normal",
-                extra_dermis_per_mm: ArrayLike = 0.0) -> F64:
-    """Diffuse reflectance (skins, wavelengths) under n 1.40 / 1.00, all angles collected, surface reflection left out."""
+def reflectance(
+    skins: Sequence[Skin],
+    wavelength_nm: ArrayLike,
+    quad: Quadrature | None = None,
+    incidence: str = "normal",
+    extra_dermis_per_mm: ArrayLike = 0.0,
+) -> F64:
+    """Diffuse reflectance (skins, wavelengths) under n 1.40 / 1.00, all angles, surface reflection left out."""
     quad = quad or quadrature(QUADRATURE)
     thickness, mu_a, mu_s, g = layers(skins, wavelength_nm, extra_dermis_per_mm=extra_dermis_per_mm)
     return layered_reflectance(thickness, mu_a, mu_s, g, quad, incidence)

@@ -30,7 +30,9 @@ _ACTUAL_COUNTS = (4, 5, 3)
 _ACTUAL_COSINES = 8
 
 
-def lesion_mask(lesion: LesionField | None, column_mm: float, origin_mm: float, field_of_view_mm: float, size_px: int) -> Mask:
+def lesion_mask(
+    lesion: LesionField | None, column_mm: float, origin_mm: float, field_of_view_mm: float, size_px: int
+) -> Mask:
     """Mask (size_px, size_px) of a lesion given on (n, n) columns of width column_mm; all False without a lesion.
 
     origin_mm is the first column's edge relative to the picture's left and top edge (negative: margin).
@@ -53,8 +55,14 @@ def mask_of_delta_e(delta_e: F64, field_of_view_mm: float) -> Mask:
     return np.asarray(keep[labels], np.bool_)
 
 
-def delta_e_map(lesion: LesionField, column_mm: float, origin_mm: float, field_of_view_mm: float, size_px: int,
-                skin: Skin | None = None) -> F64:
+def delta_e_map(
+    lesion: LesionField,
+    column_mm: float,
+    origin_mm: float,
+    field_of_view_mm: float,
+    size_px: int,
+    skin: Skin | None = None,
+) -> F64:
     """CIEDE2000 (size_px, size_px) of the blurred lesion against its twin, on `skin` or on REFERENCE_SKIN."""
     table = reference_table(_nest_depth_um(lesion)) if skin is None else _table_for(lesion, skin)
     coarse, cell_mm = _delta_e_of_columns(lesion, table, column_mm)
@@ -62,8 +70,9 @@ def delta_e_map(lesion: LesionField, column_mm: float, origin_mm: float, field_o
     return np.asarray((along @ (along @ coarse).T).T)
 
 
-def visible_delta_e(lesion: LesionField | None, mask: Mask, skin: Skin, column_mm: float, origin_mm: float,
-                    field_of_view_mm: float) -> float:
+def visible_delta_e(
+    lesion: LesionField | None, mask: Mask, skin: Skin, column_mm: float, origin_mm: float, field_of_view_mm: float
+) -> float:
     """Share of the mask's pixels in which the lesion differs from its twin by CIEDE2000 >= 3 on the actual `skin`."""
     if lesion is None or not mask.any():
         return 0.0
@@ -83,7 +92,9 @@ def _table_for(lesion: LesionField, skin: Skin) -> ColourTable:
     tops = tuple(max(float(v.max()), 0.05) for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um))
     low, high = min(1.0, float(lesion.blood_factor.min())), max(1.0, float(lesion.blood_factor.max()))
     blood = [low, high] if high > low * 1.001 else [1.0]
-    return build_table(skin, _nest_depth_um(lesion), _ACTUAL_COUNTS, blood, (tops[0], tops[1], tops[2]), _ACTUAL_COSINES)
+    return build_table(
+        skin, _nest_depth_um(lesion), _ACTUAL_COUNTS, blood, (tops[0], tops[1], tops[2]), _ACTUAL_COSINES
+    )
 
 
 def _delta_e_of_columns(lesion: LesionField, table: ColourTable, column_mm: float) -> tuple[F64, float]:
@@ -103,7 +114,9 @@ def _delta_e_of_columns(lesion: LesionField, table: ColourTable, column_mm: floa
     twin = table.xyz(zero, zero, zero, one)[0]
     colours = np.empty((*pick.shape, 3), np.float32)
     colours[:] = twin
-    colours[pick] = table.xyz(*(v[inside][pick] for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um, lesion.blood_factor)))
+    colours[pick] = table.xyz(
+        *(v[inside][pick] for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um, lesion.blood_factor))
+    )
     shape = (pick.shape[0] // factor, factor, pick.shape[1] // factor, factor)
     means = (colours[:, :, c].reshape(shape).mean(axis=(1, 3)) for c in range(3))
     blurred = np.stack([ndimage.gaussian_filter(v, sigma, mode="nearest", truncate=3.5) for v in means], axis=-1)
@@ -118,7 +131,9 @@ def _delta_e_of_columns(lesion: LesionField, table: ColourTable, column_mm: floa
 def _span(touched: Mask, factor: int, reach: int) -> slice:
     """Averaged cells from the first to the last touched column, `reach` cells more on both sides, inside the grid."""
     where = np.flatnonzero(touched)
-    return slice(max(0, int(where[0]) // factor - reach), min(touched.size // factor, int(where[-1]) // factor + 1 + reach))
+    return slice(
+        max(0, int(where[0]) // factor - reach), min(touched.size // factor, int(where[-1]) // factor + 1 + reach)
+    )
 
 
 def _resampling(count: int, cell_mm: float, origin_mm: float, field_of_view_mm: float, size_px: int) -> csr_array:
@@ -127,7 +142,12 @@ def _resampling(count: int, cell_mm: float, origin_mm: float, field_of_view_mm: 
     position = (centre_mm - origin_mm) / cell_mm - 0.5
     low = np.floor(position).astype(np.int64)
     t = position - low
-    weights = (0.5 * (-t + 2 * t**2 - t**3), 0.5 * (2 - 5 * t**2 + 3 * t**3), 0.5 * (t + 4 * t**2 - 3 * t**3), 0.5 * (-(t**2) + t**3))
+    weights = (
+        0.5 * (-t + 2 * t**2 - t**3),
+        0.5 * (2 - 5 * t**2 + 3 * t**3),
+        0.5 * (t + 4 * t**2 - 3 * t**3),
+        0.5 * (-(t**2) + t**3),
+    )
     rows = np.tile(np.arange(size_px), 4)
     cells = np.clip(np.concatenate([low + offset for offset in (-1, 0, 1, 2)]), 0, count - 1)
     return csr_array((np.concatenate(weights), (rows, cells)), shape=(size_px, count))

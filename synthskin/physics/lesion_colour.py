@@ -30,9 +30,17 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
 #: The skin on which masks are defined: the middle of preset fst2, ITA 50 degrees.
-REFERENCE_SKIN = Skin(melanosome_fraction=0.014, basal_melanin_share=0.6, blood_fraction=0.0125, oxygenation=0.65,
-                      epidermis_thickness_um=70.0, dermis_thickness_mm=1.8, scattering_scale=1.3,
-                      scattering_power=1.1, vessel_radius_um=5.0)
+REFERENCE_SKIN = Skin(
+    melanosome_fraction=0.014,
+    basal_melanin_share=0.6,
+    blood_fraction=0.0125,
+    oxygenation=0.65,
+    epidermis_thickness_um=70.0,
+    dermis_thickness_mm=1.8,
+    scattering_scale=1.3,
+    scattering_power=1.1,
+    vessel_radius_um=5.0,
+)
 SCALE_UM = 0.3
 JUNCTION_LIMIT = 0.65  # melanosome fraction at which a junctional layer starts to thicken (anatomy)
 NEST_LIMIT = 0.4  # as above, dermal nests
@@ -89,8 +97,14 @@ def nodes_um(count: int, top_um: float) -> F64:
     return SCALE_UM * np.expm1(np.linspace(0.0, np.log1p(top_um / SCALE_UM), count))
 
 
-def build_table(skin: Skin, depth_um: float, counts: tuple[int, int, int], blood_factors: ArrayLike,
-                max_um: tuple[float, float, float] = MAX_COLUMN_UM, cosines: int = 8) -> ColourTable:
+def build_table(
+    skin: Skin,
+    depth_um: float,
+    counts: tuple[int, int, int],
+    blood_factors: ArrayLike,
+    max_um: tuple[float, float, float] = MAX_COLUMN_UM,
+    cosines: int = 8,
+) -> ColourTable:
     """Adding-doubling over all combinations of nodes; dermal nests centred `depth_um` under the junction."""
     wavelength = np.array(spectral.BAND_WAVELENGTH_NM)
     quad = quadrature(cosines)
@@ -117,8 +131,13 @@ def build_table(skin: Skin, depth_um: float, counts: tuple[int, int, int], blood
     top = np.maximum(depth_um / 1000.0 - 0.5 * nest, 1e-4)
     dermis_mu_a = baseline + (blood * skin.blood_fraction)[:, None] * (packed - baseline)
     bottom = np.maximum(skin.dermis_thickness_mm - top - nest, 0.05)
-    below = layer_operators(np.inf, absorption.hypodermis_mu_a_per_mm(wavelength),
-                            scattering.hypodermis_mu_s_prime_per_mm(wavelength), 0.0, quad).reflection
+    below = layer_operators(
+        np.inf,
+        absorption.hypodermis_mu_a_per_mm(wavelength),
+        scattering.hypodermis_mu_s_prime_per_mm(wavelength),
+        0.0,
+        quad,
+    ).reflection
     below = under(layer_operators(bottom, dermis_mu_a, dermis_mu_s, 0.0, quad), below)
     nest_mu_a = dermis_mu_a + (dermal[:, None, None] / nest) * (melanosome - baseline)
     below = under(layer_operators(nest, nest_mu_a, papillary_mu_s, g, quad), below)
@@ -126,7 +145,9 @@ def build_table(skin: Skin, depth_um: float, counts: tuple[int, int, int], blood
     # epidermis: (epidermal, junctional, dermal, blood, wavelength)
     through = baseline + (column * (1.0 - share) + epidermal[:, None]) / living * (melanosome - baseline)
     thick = np.maximum(junctional / JUNCTION_LIMIT, basal)[:, None]
-    basal_mu_a = baseline + (column * share + column * (1.0 - share) * basal / living + junctional[:, None]) / thick * (melanosome - baseline)
+    basal_mu_a = baseline + (column * share + column * (1.0 - share) * basal / living + junctional[:, None]) / thick * (
+        melanosome - baseline
+    )
     basal_layer = layer_operators(thick, basal_mu_a, epidermis_mu_s, g, quad)
     below = under(LayerOperators(*(v[:, None, None] for v in basal_layer)), below)
     living_layer = layer_operators(living - basal, through, epidermis_mu_s, g, quad)
@@ -136,8 +157,11 @@ def build_table(skin: Skin, depth_um: float, counts: tuple[int, int, int], blood
         total = under(corneum_layer, under(LayerOperators(*(v[e] for v in living_layer)), below))
         log_xyz.append(np.log(spectral.xyz_from_bands(reflectance_under_surface(total, quad))))
     max_u = tuple(float(np.log1p(value / SCALE_UM)) for value in max_um)
-    return ColourTable(np.stack(log_xyz).astype(np.float32), (max_u[0], max_u[1], max_u[2]),
-                       (float(np.log(blood[0])), float(np.log(blood[-1]))))
+    return ColourTable(
+        np.stack(log_xyz).astype(np.float32),
+        (max_u[0], max_u[1], max_u[2]),
+        (float(np.log(blood[0])), float(np.log(blood[-1]))),
+    )
 
 
 @cache
@@ -148,11 +172,14 @@ def _reference_tables() -> F32:
 
 
 def reference_table(depth_um: float) -> ColourTable:
-    """The shipped table for REFERENCE_SKIN (benchmarks/make_lesion_colour.py), interpolated to the depth of the nests."""
+    """The shipped table for REFERENCE_SKIN (benchmarks/make_lesion_colour.py), interpolated to the nests' depth."""
     tables = _reference_tables()
     position = float(np.interp(depth_um, DEPTH_NODES_UM, np.arange(len(DEPTH_NODES_UM))))
     low = min(int(position), len(DEPTH_NODES_UM) - 2)
     part = np.float32(position - low)
     max_u = tuple(float(np.log1p(value / SCALE_UM)) for value in MAX_COLUMN_UM)
-    return ColourTable(tables[low] * (1 - part) + tables[low + 1] * part, (max_u[0], max_u[1], max_u[2]),
-                       (float(np.log(BLOOD_RANGE[0])), float(np.log(BLOOD_RANGE[1]))))
+    return ColourTable(
+        tables[low] * (1 - part) + tables[low + 1] * part,
+        (max_u[0], max_u[1], max_u[2]),
+        (float(np.log(BLOOD_RANGE[0])), float(np.log(BLOOD_RANGE[1]))),
+    )

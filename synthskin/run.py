@@ -183,8 +183,9 @@ def render_run(
     # One worker: the engine is made before anything is written, so that a machine without a device is left as it was.
     engine = engine_factory(options) if request.workers == 1 and _missing_any(request) else None
     with DatasetWriter(request.out, card, request.preset.resolved_toml(), request.overwrite) as writer:
-        missing = [i for i in range(request.n) if i not in writer.finished]
-        kept = len(writer.finished)
+        there = writer.finished
+        missing = [i for i in range(request.n) if i not in there]
+        kept = len(there)
         device_name = engine.device_name if engine else writer.run.get("device", device)
         writer.run.setdefault("created", _now())
         progress.start(request.n, request.n - len(missing))

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -178,6 +179,7 @@ class DatasetWriter:
         path = self.directory / "metadata.jsonl"
         if not path.is_file():
             return
+        found: dict[int, tuple[str, dict[str, Any]]] = {}
         for line in path.read_bytes().split(b"\n"):
             if not line.strip():
                 continue
@@ -185,10 +187,14 @@ class DatasetWriter:
                 row = parse_row(line)
             except DatasetError:
                 continue  # cut off by a kill: it is made again
-            if row["set_hash"] != self.card.set_hash or row["seed"] != self.card.seed or row["index"] in self._rows:
+            if row["set_hash"] != self.card.set_hash or row["seed"] != self.card.seed or row["index"] in found:
                 continue
-            if not check_files(self.directory, row, self.card):
-                self._rows[row["index"]] = line.decode("utf-8") + "\n"
+            found[row["index"]] = (line.decode("utf-8") + "\n", row)
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding leaves Python's lock
+            faults = pool.map(lambda item: check_files(self.directory, item[1], self.card), found.values())
+            for (index, (text, _)), fault in zip(found.items(), faults, strict=True):
+                if fault is None:
+                    self._rows[index] = text
 
     def _write_rows(self) -> None:
         data = "".join(self._rows[index] for index in sorted(self._rows)).encode("utf-8")

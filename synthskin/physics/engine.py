@@ -60,10 +60,11 @@ class RenderedSample:
 
 @dataclass(frozen=True, slots=True)
 class LinearRender:
-    """Before the 8 bits: linear sRGB noisy and denoised, pixels whose paths met hair, steps walked."""
+    """Before the 8 bits: linear sRGB noisy and denoised, the denoiser's guide, pixels whose paths met hair, steps walked."""
 
     noisy: F32
     clean: F32
+    guide: F32
     met_hair: NDArray[np.bool_]
     steps: int
 
@@ -108,19 +109,21 @@ class Engine:
         with self._timed("hair"):
             through, light = render.hair_maps(scene, record)
         with self._timed("table and upload"):
-            self.integrator.job = render.make_job(self.mi, self.dr, scene, record, walk_key(record), through, light, ending)
+            job = render.make_job(self.mi, self.dr, scene, record, walk_key(record), through, light, ending)
+            self.integrator.job = job
         with self._timed("walk"):
             xyz = np.array(self.integrator.render(self.stage, seed=seed, spp=spp or self.spp))
             met = np.array(self.integrator.met_hair).reshape(-1, 3).any(1)
             steps = int(np.array(self.integrator.steps).sum(dtype=np.int64))
-            self.integrator.job = None
+        self.integrator.job = None
         size = self.settings.size_px
         noisy = camera.finish(xyz, record.camera)
-        clean = noisy
+        clean, albedo = noisy, noisy
         if self.settings.denoise:
             with self._timed("denoise"):
-                clean = render.denoise(noisy, *render.auxiliary(scene, through, size))
-        return LinearRender(noisy, clean, met.reshape(size, size), steps)
+                albedo = render.guide(scene, through, size)
+                clean = render.denoise(noisy, albedo)
+        return LinearRender(noisy, clean, albedo, met.reshape(size, size), steps)
 
     def render(self, record: SampleRecord) -> RenderedSample:
         """The whole way; raises EngineError where the device fails."""

@@ -184,6 +184,7 @@ def tabulate(mi: Any, dr: Any, tissue: TissueGrid, columns: walk.Columns, optics
         PROBE_PATHS, key ^ 0x5DEECE66D, False, plate_tan_scale_mm,
         source=tuple(mi.Float(v.astype(np.float32)) for v in (x, y, z)),
     )
+    dr.eval(radiance)
     truth = np.stack([np.array(r) for r in radiance], -1) / PROBE_PATHS  # (lanes, hero)
     at = np.stack([
         np.log(1 + (z - top) * (GROWTH - 1) / FIRST_MM) / np.log(GROWTH) - 0.5,

@@ -93,9 +93,9 @@ COARSE_FACTOR = 4  # a dermal column is this many fine columns wide
 
 
 def coarse_edges(top_mm: float, bottom_mm: float) -> F32:
-    """Depths of the dermal cells: a third of them in the first tenth of a millimetre or so, quadratic below."""
+    """Depths of the dermal cells' edges, closer near the top; the law of `walk.Columns`."""
     u = np.linspace(0, 1, COARSE_CELLS + 1)
-    return (top_mm + (bottom_mm - top_mm) * (0.25 * u + 0.75 * u * u)).astype(np.float32)
+    return (top_mm + (bottom_mm - top_mm) * (walk.COARSE_MIX * u + (1 - walk.COARSE_MIX) * u * u)).astype(np.float32)
 
 
 def upload(mi: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> walk.Columns:
@@ -116,7 +116,6 @@ def upload(mi: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> w
         nodes=mi.Float(np.concatenate([fine.ravel(), coarse.ravel()])),
         first_coarse=fine.size // 2,
         dej_mm=mi.Float(np.ascontiguousarray(tissue.dej_mm, np.float32).ravel()),
-        edges_coarse=mi.Float(below),
         n_fine=fine.shape[0],
         n_coarse=coarse.shape[0],
         cells_fine=fine.shape[2] - 1,
@@ -229,19 +228,17 @@ def stage(mi: Any, size_px: int, spp: int) -> tuple[Any, Any]:
     return scene, scene.integrator()
 
 
-def auxiliary(scene: SceneSpec, through: F32, size_px: int) -> tuple[F32, F32]:
-    """(albedo, normal) (size, size, 3) for the denoiser: what is above the pigment, free of noise.
-
-    The albedo is the double transmission of the melanin column and of the hair; the surface is flat.
-    """
+def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
+    """Albedo (size, size, 3) for the denoiser, free of noise: double transmission of the melanin column and of hair."""
     tissue = scene.tissue
-    dz = np.diff(tissue.z_edges_fine_mm).astype(np.float32)
-    column_mm = tissue.melanin_fine @ dz
-    n = column_mm.shape[0]
+    column = tissue.melanin_fine @ np.diff(tissue.z_edges_fine_mm).astype(np.float32)
+    n = column.shape[0]
     margin = round(-tissue.origin_mm / tissue.column_mm)
-    inner = n - 2 * margin
-    index = np.clip(((np.arange(size_px) + 0.5) / size_px * inner + margin).astype(np.int32), 0, n - 1)
-    column = column_mm[index[:, None], index]
+    at = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px * (n - 2 * margin) + margin - 0.5
+    low = np.clip(at.astype(np.int32), 0, n - 2)
+    f = (at - low)[:, None]
+    column = column[low] * (1 - f) + column[low + 1] * f
+    column = column[:, low] * (1 - f.T) + column[:, low + 1] * f.T
     mu = absorption.melanosome_mu_a_per_mm(np.array([600.0, 545.0, 460.0])).astype(np.float32)
     albedo = 0.9 * np.exp(-1.5 * column[..., None] * mu)
     factor = HAIR_RASTER / size_px
@@ -251,16 +248,13 @@ def auxiliary(scene: SceneSpec, through: F32, size_px: int) -> tuple[F32, F32]:
     else:
         pick = np.minimum(((np.arange(size_px) + 0.5) * factor).astype(np.int32), HAIR_RASTER - 1)
         keep = through[:, pick[:, None], pick, 0]
-    albedo = albedo * keep[::-1].transpose(1, 2, 0)
-    normal = np.zeros((size_px, size_px, 3), np.float32)
-    normal[..., 2] = 1.0
-    return np.ascontiguousarray(albedo, np.float32), normal
+    return np.ascontiguousarray(albedo * keep[::-1].transpose(1, 2, 0), np.float32)
 
 
-def denoise(linear: F32, albedo: F32, normal: F32) -> F32:
-    """Intel Open Image Denoise 2, HDR, with clean auxiliary buffers."""
-    os.environ.setdefault("OIDN_VERBOSE", "0")
+def denoise(linear: F32, albedo: F32) -> F32:
+    """Intel Open Image Denoise 2, HDR, with clean auxiliary buffers; the surface under the plate is flat."""
     import pyoidn
 
-    out = pyoidn.denoise(np.maximum(linear, 0).astype(np.float32), albedo=albedo, normal=normal, hdr=True, clean_aux=True)
-    return np.asarray(out, np.float32)
+    normal = np.zeros_like(linear)
+    normal[..., 2] = 1.0
+    return np.asarray(pyoidn.denoise(np.maximum(linear, 0), albedo=albedo, normal=normal, hdr=True, clean_aux=True), np.float32)

@@ -14,7 +14,7 @@ weigh absorption over that flight exactly; then scatter, cross, or meet the surf
   reflected part comes back displaced by 2 t tan(theta) in the glass. E is the irradiance relative to the white tile.
 - Crossed polarisers weigh 1 - q, where q starts at 1 and is multiplied at each scattering by the zone's factor.
 - Finished lanes start their next path at once. Lanes are (pixel, hero group); sums are block sums: no atomics, so
-  the same input gives the same bits. Random numbers are a hash of (key, lane, path, draw).
+  the same input gives the same bits. Random numbers follow from (key, pixel, path, draw) alone.
 
 This module imports Dr.Jit and Mitsuba lazily through `render.backend()`; see `physics/engine.py`.
 """
@@ -62,13 +62,14 @@ class Optics:
 class Columns:
     """The tissue on the device: cumulative (melanin, blood) at the cell edges of each column, both zones.
 
+    The fine cells are 5 um to 0.15 mm and 12.5 um below; edge k of the nc coarse cells lies at
+    fine_to + (coarse_to - fine_to) (COARSE_MIX u + (1 - COARSE_MIX) u^2), u = k / nc.
     `bottom_mm` is where the last zone ends in a void (transmission); 1e9 for a half space.
     """
 
     nodes: Any  # Float: (n, n, nf + 1, 2) then (m, m, nc + 1, 2), flattened
     first_coarse: int  # index of the first coarse node
     dej_mm: Any  # Float, (n, n)
-    edges_coarse: Any  # Float (nc + 1,)
     n_fine: int
     n_coarse: int
     cells_fine: int
@@ -103,8 +104,13 @@ class Ending:
     collisions: int
 
 
+#: R4 sequence of Roberts (2018), 2^32 times the inverse powers of the root of x^5 = x + 1.
+KRONECKER = tuple(round(2**32 * 1.1673039782614187**-i) for i in range(1, 5))
+
 FINE_STEP_MM = 0.005
 FINE_RUN_MM = 0.15
+FINE_RUN_CELLS = 30
+COARSE_MIX = 0.25
 SECOND_STEP_MM = 0.0125
 
 
@@ -176,21 +182,23 @@ def trace(
     origin = opaque(columns.origin_mm)
     nf, nc = columns.n_fine, columns.n_coarse
     kf, kc = columns.cells_fine, columns.cells_coarse
-    edges = columns.edges_coarse
     nodes, first_coarse = columns.nodes, dr.opaque(U, columns.first_coarse)
-    edge = [dr.gather(F, edges, U(i)) for i in range(1, kc)]
+    inv_coarse = opaque(1 / (columns.coarse_to_mm - columns.fine_to_mm))
     q0 = opaque(1.0 if polarised else 0.0)
     plate = opaque(plate_tan_scale_mm)
     n_glass = 1.5
     e_scale = opaque(irradiance_size / field_of_view_mm)
     count = dr.opaque(U, paths_per_lane)
-    seed = dr.opaque(U, key & 0xFFFFFFFF) ^ _hash32(U, lane + dr.opaque(U, (key >> 32) & 0xFFFFFFFF))
+    # the three hero groups of a pixel share their random numbers: their noise is then one of lightness, not of colour
+    shared = lane if source is not None else lane // GROUPS
+    seed = _hash32(U, dr.opaque(U, key & 0xFFFFFFFF) ^ _hash32(U, shared + dr.opaque(U, (key >> 32) & 0xFFFFFFFF)))
 
-    def path_key(k: Any) -> Any:
-        return _hash32(U, seed + k * U(0x9E3779B9))
+    def bits(k: Any, draw: Any, sequence: int) -> Any:
+        """Draw number `draw` of path k: a Kronecker sequence over the paths of a pixel, randomly shifted per draw."""
+        return dr.fma(k, U(KRONECKER[sequence]), _hash32(U, seed + draw * U(0x85EBCA6B)))
 
-    def uniform(k_key: Any, draw: Any) -> Any:
-        return F(_hash32(U, k_key + draw * U(0x85EBCA6B)) >> 8) * (1.0 / 16777216.0)
+    def uniform(k: Any, draw: Any, sequence: int) -> Any:
+        return F(bits(k, draw, sequence) >> 8) * (1.0 / 16777216.0)
 
     pixel = lane // GROUPS
     pixel_x, pixel_y = F(pixel % size_px), F(pixel // size_px)
@@ -206,55 +214,49 @@ def trace(
         shade_scale = opaque(ending.shade_size / field_of_view_mm)
 
     def begin(k: Any, active: Any) -> tuple[Any, ...]:
-        """Key, entry point, throughput and emission of path k, and its first optical depth."""
-        kk = path_key(k)
+        """Entry point, throughput and emission of path k, and its first optical depth."""
+        tau = -dr.log(1 - uniform(k, U(3), 2))
         if source is not None:
-            return kk, source[0], source[1], F(1), F(0), -dr.log(1 - uniform(kk, U(3)))
-        x = (pixel_x + uniform(kk, U(1))) * pixel_mm
-        y = (pixel_y + uniform(kk, U(2))) * pixel_mm
+            return source[0], source[1], F(1), F(0), tau
+        x = (pixel_x + uniform(k, U(1), 0)) * pixel_mm
+        y = (pixel_y + uniform(k, U(2), 1)) * pixel_mm
         hx, hy = dr.minimum(U(x * h_scale), hair_size - 1), dr.minimum(U(y * h_scale), hair_size - 1)
         through = dr.gather(mi.Array2f, hair, hair_page + hy * hair_size + hx, active)
-        return kk, x, y, through[0], through[1], -dr.log(1 - uniform(kk, U(3)))
+        return x, y, through[0], through[1], tau
 
-    def coarse_cell(z: Any) -> Any:
-        k = U(0)
-        for e in edge:
-            k = k + dr.select(z >= e, U(1), U(0))
-        return k
-
-    def cumulative(fine: Any, col_f: Any, col_c: Any, z: Any, active: Any) -> tuple[Any, Any, Any, Any]:
-        """Cumulative melanin and blood at depth z of the column, and their densities in that cell."""
+    def cumulative(fine: Any, col: Any, z: Any, active: Any) -> tuple[Any, Any, Any, Any]:
+        """Cumulative melanin and blood at depth z of column `col`, and their densities in that cell."""
         second = z >= FINE_RUN_MM
-        zf = dr.select(second, FINE_RUN_MM / FINE_STEP_MM + (z - FINE_RUN_MM) * (1 / SECOND_STEP_MM),
-                       z * (1 / FINE_STEP_MM))
-        k_fine = dr.minimum(U(dr.maximum(zf, 0)), kf - 1)
-        frac_f = zf - F(k_fine)
-        k_coarse = coarse_cell(z)
-        e0 = dr.gather(F, edges, k_coarse)
-        e1 = dr.gather(F, edges, k_coarse + 1)
-        frac_c = (z - e0) / (e1 - e0)
-        a = dr.select(fine, col_f * (kf + 1) + k_fine, col_c * (kc + 1) + k_coarse + first_coarse)
+        cell_f = dr.select(second, dr.fma(z, 1 / SECOND_STEP_MM, FINE_RUN_CELLS - FINE_RUN_MM / SECOND_STEP_MM), z * (1 / FINE_STEP_MM))
+        step_f = dr.select(second, F(SECOND_STEP_MM), FINE_STEP_MM)
+        depth = dr.maximum(z - z_face[0], 0) * inv_coarse  # share of the coarse zone
+        cell_c = (dr.sqrt(dr.fma(depth, 4 * (1 - COARSE_MIX), COARSE_MIX**2)) - COARSE_MIX) * (0.5 * kc / (1 - COARSE_MIX))
+        top_k = dr.select(fine, F(kf - 1), F(kc - 1))
+        k = dr.minimum(dr.floor(dr.maximum(dr.select(fine, cell_f, cell_c), 0)), top_k)
+        e0, e1 = k * (1 / kc), (k + 1) * (1 / kc)
+        e0, e1 = e0 * dr.fma(e0, 1 - COARSE_MIX, COARSE_MIX), e1 * dr.fma(e1, 1 - COARSE_MIX, COARSE_MIX)
+        inv_c = dr.rcp(e1 - e0)
+        f = dr.select(fine, cell_f - k, (depth - e0) * inv_c)
+        a = col + U(k)
         n0 = dr.gather(mi.Array2f, nodes, a, active)
         n1 = dr.gather(mi.Array2f, nodes, a + 1, active)
-        f = dr.select(fine, frac_f, frac_c)
-        step = dr.select(fine, dr.select(k_fine >= int(FINE_RUN_MM / FINE_STEP_MM + 0.5), SECOND_STEP_MM, FINE_STEP_MM), e1 - e0)
+        inv = dr.select(fine, dr.rcp(step_f), inv_c * inv_coarse)
         d0, d1 = n1[0] - n0[0], n1[1] - n0[1]
-        inv = dr.rcp(step)
         return dr.fma(d0, f, n0[0]), dr.fma(d1, f, n0[1]), d0 * inv, d1 * inv
 
     k = dr.zeros(U, lanes)
-    kk, x, y, kept, gained, tau = begin(k, True)
+    x, y, kept, gained, tau = begin(k, True)
 
-    def aim(kk: Any) -> tuple[Any, Any, Any, Any, Any]:
+    def aim(k: Any) -> tuple[Any, Any, Any, Any, Any]:
         """Depth, direction and zone of a path's start."""
         if source is None:
             return F(0), F(0), F(0), F(1), U(0)
-        c = 1 - 2 * uniform(kk, U(4))
+        c = 1 - 2 * uniform(k, U(4), 0)
         s = dr.safe_sqrt(1 - c * c)
-        sp, cp = dr.sincos(2 * dr.pi * uniform(kk, U(5)))
+        sp, cp = dr.sincos(2 * dr.pi * uniform(k, U(5), 1))
         return source[2], s * cp, s * sp, c, dr.select(source[2] < z_face[1], U(1), U(2))
 
-    z, wx, wy, wz, zone = (v + dr.zeros(type(v), lanes) for v in aim(kk))
+    z, wx, wy, wz, zone = (v + dr.zeros(type(v), lanes) for v in aim(k))
     deep = dr.zeros(U, lanes)
     pol = q0 + dr.zeros(F, lanes)
     draw = dr.full(U, 16, lanes)
@@ -268,7 +270,7 @@ def trace(
     def cond(k: Any, *_: Any) -> Any:
         return k < count
 
-    def body(k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T):  # type: ignore[no-untyped-def]
+    def body(k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T):  # type: ignore[no-untyped-def]
         fine, gridded = zone == 0, zone < 2
 
         def pick(values: Any) -> Any:
@@ -299,8 +301,9 @@ def trace(
         # absorption over the flight
         col = U(cy) * dr.select(fine, U(nf), U(nc)) + U(cx)
         z1 = dr.select(faces, dr.select(wz > 0, z_high, z_low), dr.fma(t, wz, z))
-        a0, b0, am, bm = cumulative(fine, col, col, z, gridded)
-        a1, b1, _, _ = cumulative(fine, col, col, z1, gridded)
+        node = dr.select(fine, col * (kf + 1), dr.fma(col, U(kc + 1), first_coarse))
+        a0, b0, am, bm = cumulative(fine, node, z, gridded)
+        a1, b1, _, _ = cumulative(fine, node, z1, gridded)
         dz = z1 - z
         steep = dr.abs(dz) > 1e-4
         k_len = t / dr.select(steep, dz, 1)
@@ -318,8 +321,10 @@ def trace(
                 W2.append(W[j] * dr.exp(-extinction))
         x, y, z = dr.fma(t, wx, x), dr.fma(t, wy, y), z1
         # what happens there
-        u1, u2, u3, u4 = (uniform(kk, draw + i) for i in range(4))
-        draw = draw + 4
+        u1, u2, u3 = (uniform(k, draw + i, i) for i in range(3))
+        last = bits(k, draw + 3, 3)
+        u4, u5 = F(last >> 16) * (1 / 65536), F(_hash32(U, last) >> 8) * (1 / 16777216)
+        draw = dr.select(collides | faces, draw + 4, draw)
         tau = dr.select(collides, -dr.log(1 - u1), tau - t * m_hero)
         surface = faces & (wz < 0) & fine
         out_below = faces & (wz > 0) & (zone == ZONES - 1)
@@ -368,7 +373,6 @@ def trace(
         w_max = dr.maximum(dr.maximum(W2[0], W2[1]), W2[2])
         tested = (collides | surface) & (w_max < 0.4)
         q = w_max * (1 / 0.6)
-        u5 = uniform(kk, draw - 5 + U(0x51ED270B))
         killed = tested & (u5 >= q)
         gain_q = dr.select(tested & ~killed, dr.rcp(dr.maximum(q, 1e-20)), 1)
         done = killed | out_below
@@ -390,11 +394,10 @@ def trace(
             done = done | ends
         # the next path
         k = dr.select(done, k + 1, k)
-        kk2, bx, by, kept, gained, tau0 = begin(k, done)
+        bx, by, kept, gained, tau0 = begin(k, done)
         fresh = done & (k < count)
         met = dr.select(fresh & (kept < 1), U(1), met)
-        kk = dr.select(done, kk2, kk)
-        bz, bwx, bwy, bwz, b_zone = aim(kk2)
+        bz, bwx, bwy, bwz, b_zone = aim(k)
         x, y, z = dr.select(done, bx, x), dr.select(done, by, y), dr.select(done, bz, z)
         wx, wy, wz = dr.select(done, bwx, wx), dr.select(done, bwy, wy), dr.select(done, bwz, wz)
         tau, zone, pol = dr.select(done, tau0, tau), dr.select(done, b_zone, zone), dr.select(done, q0, pol)
@@ -402,8 +405,8 @@ def trace(
         draw = dr.select(done, 16, draw)
         W2 = [dr.select(done, kept, W2[j] * gain_q) for j in range(HEROES)]
         L = [dr.select(fresh, L[j] + gained, L[j]) for j in range(HEROES)]
-        return k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps + 1, met, deep, W2, L, T
+        return k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps + 1, met, deep, W2, L, T
 
-    state = (k, kk, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T)
+    state = (k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T)
     result = dr.while_loop(state, cond, body)
-    return result[16], result[17], result[12], result[13]
+    return result[15], result[16], result[11], result[12]

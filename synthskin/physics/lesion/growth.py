@@ -23,7 +23,7 @@ from synthskin.record import SampleRecord
 NODES = 80  # nodes a side of the growth grid
 #: Steps of a path: 32 directions, so that the metric is round within 1.4 % (8 directions: 8 %)
 STEPS = tuple((i, j) for i in range(-3, 4) for j in range(-3, 4) if math.gcd(i, j) == 1)
-SMOOTHING_NODES = 1.2  # rounds the creases where two branches of the front meet
+SMOOTHING_NODES = 1.8  # rounds the creases where two branches of the front meet
 HALF_WIDTH = 2.4  # its half width in lesion radii
 
 
@@ -59,7 +59,7 @@ def arrival_on_disc(record: SampleRecord) -> tuple[F32, F32]:
     rough = noise.octaves("growth speed", (0.5, 0.26, 0.14), (0.5, 0.9, 0.9))
     wedge = noise("growth wedge", 0.9)
     speed = np.exp(
-        np.float32(0.07 + 0.48 * irregular**1.3) * rough - np.float32(0.5 * irregular) * np.maximum(wedge - 0.7, 0)
+        np.float32(0.07 + 0.42 * irregular**1.3) * rough - np.float32(0.5 * irregular) * np.maximum(wedge - 0.7, 0)
     )
     rng = keyed_rng(record, "growth origin")
     offset = (rng.random(2) - 0.5) * 0.9 * irregular
@@ -67,7 +67,7 @@ def arrival_on_disc(record: SampleRecord) -> tuple[F32, F32]:
     origin = (node[0], node[1])
     front = _front(1 / speed, origin) * np.float32(2 * HALF_WIDTH / (NODES - 1))
     lobes = noise.octaves("growth lobes", (0.6, 0.32, 0.17), (0.6, 1.0, 0.8))
-    arrival = front * (1 + np.float32(0.04 + 0.13 * irregular) * lobes)
+    arrival = front * (1 + np.float32(0.04 + 0.11 * irregular) * lobes)
     for _ in range(3):  # satellites: later, smaller colonies beside an irregular lesion
         angle, reach, late, present = rng.random(4)
         where = (0.95 + 0.35 * reach) * np.array([np.sin(2 * np.pi * angle), np.cos(2 * np.pi * angle)])

@@ -6,6 +6,8 @@ Nothing is drawn on a picture: the pigment network is melanin in the basal layer
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from synthskin.physics.lesion.field import LIVING_EPIDERMIS_UM, LesionField
@@ -32,7 +34,9 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
     crowding = np.clip(np.sqrt(gx * gx + gy * gy), np.float32(0.7), np.float32(6)) ** np.float32(0.75)
     arrival += np.float32(min(0.16, 0.07 * radius) / radius) * fine * np.minimum(arrival, 1)
     np.maximum(arrival, 0, out=arrival)
-    width = np.float32(min(lesion.border_width_mm, 0.6 * radius)) * np.exp(
+    # no border is sharper than a polygon of the ridges it ends in
+    blur = math.hypot(lesion.border_width_mm, 0.6e-3 * lesion.network_spacing_um)
+    width = np.float32(min(blur, 0.6 * radius)) * np.exp(
         np.float32(0.55) * noise("border width", 0.45 * lesion.diameter_mm)
     )
     inward = (np.float32(lesion.growth_time) - arrival) * (np.float32(radius) / crowding)

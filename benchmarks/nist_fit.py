@@ -139,7 +139,8 @@ def main() -> None:
         )
     print(
         f"RMSE over {wavelength[0]:.0f}-{wavelength[-1]:.0f} nm: median {np.median(errors):.4f}, "
-        f"95 % {np.percentile(errors, 95):.4f}, max {max(errors):.4f}; at a bound {100 * np.mean(bounds):.0f} % of {len(errors)} fits"
+        f"95 % {np.percentile(errors, 95):.4f}, max {max(errors):.4f}; "
+        f"at a bound {100 * np.mean(bounds):.0f} % of {len(errors)} fits"
     )
     for p in (*PARAMETERS, BILIRUBIN, SURFACE):
         print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,23 @@ def test_thickness_does_not_reach_the_hypodermis_early() -> None:
     assert np.all(thickness > 0.0) and float(thickness[:-1].sum()) == pytest.approx(0.7)
     thin = replace(skin, epidermis_thickness_um=30.0)
     assert np.all(flat_skin.layers([thin], [550.0])[0] > 0.0)
+
+
+def test_every_allowed_skin_has_a_colour() -> None:
+    """Corners of the record's bounds: fractions stay under 1, reflectance inside (0, 1)."""
+    corners = itertools.product((0.001, 0.6), (0.0, 0.3, 0.95), (30.0, 200.0), (0.0005, 0.15), (0.5, 4.0))
+    skins = [
+        Skin(
+            melanosome_fraction=m,
+            basal_melanin_share=s,
+            epidermis_thickness_um=e,
+            blood_fraction=b,
+            dermis_thickness_mm=d,
+        )
+        for m, s, e, b, d in corners
+    ]
+    found = flat_skin.reflectance(skins, [450.0, 650.0])
+    assert np.all(found > 0.0) and np.all(found < 1.0)
 
 
 def test_measured_skin() -> None:

@@ -32,9 +32,11 @@ LAYERS = ("stratum corneum", "living epidermis", "basal layer", "papillary dermi
 
 def basal_thickness_um(skin: Skin) -> float:
     """Thickness of the basal layer: 12 um, or what holds its melanin at a fraction of BASAL_MELANOSOME_LIMIT."""
-    column_um = skin.basal_melanin_share * skin.melanosome_fraction * skin.epidermis_thickness_um
-    room = skin.epidermis_thickness_um - corneum_thickness_um(skin)
-    return min(max(BASAL_THICKNESS_UM, column_um / BASAL_MELANOSOME_LIMIT), 0.9 * room)
+    column_um = skin.melanosome_fraction * skin.epidermis_thickness_um
+    living_um = skin.epidermis_thickness_um - corneum_thickness_um(skin)
+    through = (1.0 - skin.basal_melanin_share) * column_um / living_um
+    density = min(BASAL_MELANOSOME_LIMIT, 0.95 - through)
+    return min(max(BASAL_THICKNESS_UM, skin.basal_melanin_share * column_um / density), 0.99 * living_um)
 
 
 def corneum_thickness_um(skin: Skin) -> float:

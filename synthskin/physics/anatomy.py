@@ -31,7 +31,7 @@ BASAL_LAYER_UM = 12.0  # one cell; melanin-rich cells reach further up in dark s
 BASAL_MAX_FRACTION = 0.55
 JUNCTION_MAX_FRACTION = 0.75
 VESSEL_BLOOD_SHARE = 0.35  # at most this share of the dermal blood lies in resolved vessels
-LESION_RIDGE_FACTOR = 0.8  # rete ridges of a nevus are elongated: relative extra depth
+LESION_RIDGE_FACTOR = 0.4  # rete ridges of a nevus are elongated: relative extra depth
 
 
 @dataclass(frozen=True, slots=True)

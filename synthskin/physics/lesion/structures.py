@@ -19,6 +19,7 @@ from synthskin.record import SampleRecord
 JUNCTION_UM = 14.0  # mean thickness of pigmented basal layer of a nevus, with its nests
 LINE_HALF_WIDTH_MM = (0.022, 0.042)  # network lines 30-80 um wide
 LINE_SHARE = 0.36  # mean of the line pattern over an intact network
+TRANSFER_SHARE = 0.4  # share of the junction's melanin that keratinocytes carry up through the living epidermis
 NEST_SHARE = 0.13  # junctional share of a globule's fraction, over `junctional_melanin`
 
 
@@ -56,6 +57,9 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
     halo = smoothstep((inward + np.float32(0.5) * width) / (np.float32(2) * width))
     epidermal = np.float32(lesion.epidermal_melanin * LIVING_EPIDERMIS_UM) * (halo * hue + filled)
 
+    # melanin taken up by keratinocytes lies above the line that made it; without it networks look blue, not brown
+    epidermal += np.float32(TRANSFER_SHARE) * junctional
+    junctional *= np.float32(1 - TRANSFER_SHARE)
     nests = globules(record, noise, arrival, column_mm)
     junctional += np.float32(NEST_SHARE * lesion.junctional_melanin) * nests
     cloud = (

@@ -256,7 +256,14 @@ def _render_one(engine: EngineLike, request: RunRequest, index: int) -> tuple[An
     t0 = time.perf_counter()
     record = draw(request.preset, request.seed, index)
     t1 = time.perf_counter()
-    rendered = engine.render(record)
+    try:
+        rendered = engine.render(record)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+            size = request.options.size_px
+            raise RunError(f"out of memory at sample {index}: choose a smaller --size than {size}, a smaller --spp, "
+                           "or fewer --workers; finished samples are kept") from None
+        raise
     spent = {"draw": t1 - t0, **rendered.timings_s}
     rest = time.perf_counter() - t1 - sum(rendered.timings_s.values())
     spent["other"] = max(rest, 0.0)

@@ -71,5 +71,10 @@ class BrokenEngine(FakeEngine):
         raise DeviceError("no usable LLVM: found version 15, 17 or later is needed; type `apt-get install libllvm19`")
 
 
+class HungryEngine(FakeEngine):
+    def render(self, record: Any) -> FakeRendered:
+        raise RuntimeError("jit_malloc(): out of memory! Could not allocate 8 GiB of device memory.")
+
+
 def device(name: str) -> str:
     return "llvm"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from standin import BrokenEngine, FakeEngine, device
+from standin import BrokenEngine, FakeEngine, HungryEngine, device
 
 from synthskin.dataset.compare import differences
 from synthskin.dataset.format import DatasetError
@@ -202,6 +202,13 @@ def test_full_disk_is_one_line_and_continues(whole, tmp_path, monkeypatch):
     assert validate(out) == []
     run(out)
     assert differences(whole, out) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_out_of_memory_is_one_line(tmp_path, workers):
+    with pytest.raises(RunError, match="out of memory at sample"):
+        render_run(request(tmp_path / "a", workers=workers), HungryEngine, device)
+    assert validate(tmp_path / "a") == []
 
 
 COMMAND = """

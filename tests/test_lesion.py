@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
+from synthskin.physics.lesion import structures
 from synthskin.physics.lesion.field import LesionField
 from synthskin.physics.lesion.structures import grow
 from synthskin.physics.mesh import polygon_mesh
@@ -124,3 +125,16 @@ def test_noise_does_not_depend_on_the_grid() -> None:
     assert np.allclose(a[100:110, 40:60], b, atol=1e-4)
     many = np.concatenate([NoiseField(record(i), AXIS, AXIS)("some", 0.2).ravel() for i in range(8)])
     assert abs(many.mean()) < 0.1 and many.std() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_nothing_is_cut_off(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Growing only where the lesion can reach gives what growing everywhere does."""
+    options = {"border_width_mm": 0.8, "dermal_melanin": 0.1, "globule_density_per_mm2": 6.0, "centre_x_mm": 2.0}
+    sample = record(index, regularity=0.4, diameter_mm=4.0, **options)
+    part = field(sample)
+    monkeypatch.setattr(structures, "_reach", lambda *_: (slice(0, N), slice(0, N)))
+    whole = field(sample)
+    for name in ("presence", "epidermal_um", "junctional_um", "dermal_um", "blood_factor"):
+        difference = np.abs(getattr(part, name) - getattr(whole, name))
+        assert difference.max() < 0.05 and difference.mean() < 1e-5, name

@@ -7,6 +7,7 @@ Nothing is drawn on a picture: the pigment network is melanin in the basal layer
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -20,26 +21,75 @@ JUNCTION_UM = 14.0  # mean thickness of pigmented basal layer of a nevus, with i
 LINE_HALF_WIDTH_MM = (0.022, 0.042)  # network lines 30-80 um wide
 LINE_SHARE = 0.36  # mean of the line pattern over an intact network
 TRANSFER_SHARE = 0.4  # share of the junction's melanin that keratinocytes carry up through the living epidermis
+NOISE_LIMIT = 2.5  # standard deviations
 NEST_SHARE = 0.13  # junctional share of a globule's fraction, over `junctional_melanin`
 
 
 def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> LesionField:
     """The lesion of `record` on columns with 1-D centres x_mm, y_mm from the middle of the picture."""
     lesion = record.lesion
-    noise = NoiseField(record, x_mm, y_mm)
-    radius = 0.5 * lesion.diameter_mm
-    fine = noise.octaves("border", (0.55, 0.28, 0.14), (1.0, 0.8, 0.5))
     arrival = arrival_map(record, x_mm, y_mm)
     # where the front was slow, isochrones lie close; without this the border would be cut off sharply there
-    gy, gx = np.gradient(arrival, np.float32(column_mm / radius))
+    gy, gx = np.gradient(arrival, np.float32(column_mm * 2 / lesion.diameter_mm))
     crowding = np.clip(np.sqrt(gx * gx + gy * gy), np.float32(0.7), np.float32(6)) ** np.float32(0.75)
-    arrival += np.float32(min(0.16, 0.07 * radius) / radius) * fine * np.minimum(arrival, 1)
-    np.maximum(arrival, 0, out=arrival)
-    # no border is sharper than a polygon of the ridges it ends in
-    blur = math.hypot(lesion.border_width_mm, 0.6e-3 * lesion.network_spacing_um)
-    width = np.float32(min(blur, 0.6 * radius)) * np.exp(
-        np.float32(0.55) * noise("border width", 0.45 * lesion.diameter_mm)
+    box = _reach(record, arrival, crowding, column_mm)
+    inner = _grow_in(record, x_mm[box[1]], y_mm[box[0]], column_mm, arrival[box], crowding[box])
+    arrival[box] = inner.arrival
+
+    def whole(part: Any, outside: float = 0) -> Any:
+        full = np.full(arrival.shape, outside, part.dtype)
+        full[box] = part
+        return full
+
+    return LesionField(
+        arrival=arrival,
+        presence=whole(inner.presence),
+        maturity=whole(inner.maturity),
+        ridge=whole(inner.ridge),
+        epidermal_um=whole(inner.epidermal_um),
+        junctional_um=whole(inner.junctional_um),
+        dermal_um=whole(inner.dermal_um),
+        dermal_depth_um=inner.dermal_depth_um,
+        blood_factor=whole(inner.blood_factor, 1),
+        footprints={name: whole(part) for name, part in inner.footprints.items()},
     )
+
+
+def _border_width_mm(record: SampleRecord) -> float:
+    """Mean width of the fade; no border is sharper than a polygon of the ridges it ends in."""
+    lesion = record.lesion
+    return min(math.hypot(lesion.border_width_mm, 0.6e-3 * lesion.network_spacing_um), 0.3 * lesion.diameter_mm)
+
+
+def _jag(record: SampleRecord) -> float:
+    """Fine displacement of the border, as a share of the arrival time at it."""
+    radius = 0.5 * record.lesion.diameter_mm
+    return min(0.16, 0.07 * radius) / radius
+
+
+def _reach(record: SampleRecord, arrival: F32, crowding: F32, column_mm: float) -> tuple[slice, slice]:
+    """Rows and columns outside which the lesion is nothing at any time: all noise at its limits, nests at the rim."""
+    radius = 0.5 * record.lesion.diameter_mm
+    widest = _border_width_mm(record) * math.exp(0.55 * NOISE_LIMIT)
+    earliest = arrival - np.float32(_jag(record) * NOISE_LIMIT) * np.minimum(arrival, 1)
+    inside = (1 - earliest) * (np.float32(radius) / crowding) + np.float32(0.5 * widest) > 0
+    margin = math.ceil(0.25 / column_mm) + 1
+    box = []
+    for axis in (1, 0):
+        where = np.flatnonzero(inside.any(axis=axis))
+        box.append(slice(max(int(where[0]) - margin, 0), int(where[-1]) + 1 + margin) if len(where) else slice(0, 1))
+    return box[0], box[1]
+
+
+def _grow_in(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float, arrival: F32, crowding: F32) -> LesionField:
+    """`grow` on the columns that the lesion can reach."""
+    lesion = record.lesion
+    noise = NoiseField(record, x_mm, y_mm)
+    radius = 0.5 * lesion.diameter_mm
+    fine = np.clip(noise.octaves("border", (0.55, 0.28, 0.14), (1.0, 0.8, 0.5)), -NOISE_LIMIT, NOISE_LIMIT)
+    arrival = np.maximum(arrival + np.float32(_jag(record)) * fine * np.minimum(arrival, 1), 0)
+    varied = np.clip(noise("border width", 0.45 * lesion.diameter_mm), -NOISE_LIMIT, NOISE_LIMIT)
+    width = np.float32(_border_width_mm(record)) * np.exp(np.float32(0.55) * varied)
     inward = (np.float32(lesion.growth_time) - arrival) * (np.float32(radius) / crowding)
     presence = smoothstep((inward + np.float32(0.25) * width) / (np.float32(1.25) * width))
     maturity = smoothstep((np.float32(lesion.growth_time) - arrival) / np.float32(0.8))
@@ -136,19 +186,19 @@ def network(
 def globules(record: SampleRecord, noise: NoiseField, arrival: F32, column_mm: float) -> F32:
     """Thickness of nests in each column, um: a clumped point process; a nest is born when the front has passed."""
     lesion = record.lesion
-    n = arrival.shape[1]
+    rows, n = arrival.shape
     thickness = np.zeros_like(arrival)
     half = 0.5 * lesion.diameter_mm * 1.7 * float(np.sqrt(lesion.elongation))
     count = round(lesion.globule_density_per_mm2 * (2 * half) ** 2)
     if count == 0:
         return thickness
     draws = keyed_rng(record, "globules").random((count, 6), dtype=np.float32)
-    start = float(noise.x_mm[0])
+    start, start_y = float(noise.x_mm[0]), float(noise.y_mm[0])
     cx = lesion.centre_x_mm + (2 * draws[:, 0] - 1) * half
     cy = lesion.centre_y_mm + (2 * draws[:, 1] - 1) * half
     ix = np.floor((cx - start) / column_mm + 0.5).astype(np.int64)
-    iy = np.floor((cy - start) / column_mm + 0.5).astype(np.int64)
-    seen = (ix >= 0) & (ix < n) & (iy >= 0) & (iy < n)
+    iy = np.floor((cy - start_y) / column_mm + 0.5).astype(np.int64)
+    seen = (ix >= 0) & (ix < n) & (iy >= 0) & (iy < rows)
     place = np.where(seen, iy * n + ix, 0)
     clump = smoothstep(np.float32(0.5) + np.float32(0.6) * noise("clumps", 0.8)).ravel()[place]
     born = arrival.ravel()[place]
@@ -168,11 +218,11 @@ def globules(record: SampleRecord, noise: NoiseField, arrival: F32, column_mm: f
     column, row = place % n, place // n
     px, py = column[:, None] + offset, row[:, None] + offset
     dx = start + px * column_mm - cx[:, None]
-    dy = start + py * column_mm - cy[:, None]
+    dy = start_y + py * column_mm - cy[:, None]
     r2 = dx[:, None, :] ** 2 + dy[:, :, None] ** 2
     wide2 = (radius**2 + soft**2)[:, None, None]
     chord = 2000 * (radius**3 / (radius**2 + soft**2))[:, None, None] * np.sqrt(np.clip(1 - r2 / wide2, 0, 1))
-    keep = (chord > 0) & ((px >= 0) & (px < n))[:, None, :] & ((py >= 0) & (py < n))[:, :, None]
+    keep = (chord > 0) & ((px >= 0) & (px < n))[:, None, :] & ((py >= 0) & (py < rows))[:, :, None]
     target = py[:, :, None] * n + px[:, None, :]
     np.maximum.at(thickness.reshape(-1), target[keep], chord[keep].astype(np.float32))
     return thickness

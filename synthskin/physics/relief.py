@@ -11,7 +11,7 @@ from synthskin.record import SampleRecord
 def furrows(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32) -> F32:
     """Furrow pattern 0 (plateau) ... 1 (bottom), (n, n): two dominant directions and a weaker third.
 
-    Primary furrows cross at 60-90 degrees and are 70-200 um deep lines with plateaus between (Hashimoto 1974).
+    Primary furrows (20-100 um deep) cross, with plateaus between (Hashimoto 1974); angles by design.
     """
     rng = keyed_rng(record, "furrows")
     main = rng.uniform(0, np.pi)

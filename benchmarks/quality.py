@@ -48,7 +48,7 @@ def main() -> None:
             total = total + engine.linear(record, scene, spp=chunk, seed=1000 + done, ending=not args.full_walk).noisy * chunk
             done += chunk
         noisy = (total / done).astype(np.float32)
-        reference = render.denoise(noisy, engine.linear(record, scene, spp=3).guide)
+        reference = render.denoise(noisy, engine.linear(record, scene, spp=3).guide, record.camera.field_of_view_mm)
         y_ref = camera.encode(reference).astype(np.float64) @ [0.2126, 0.7152, 0.0722] / 255
         for spp in args.spp:
             start = time.perf_counter()

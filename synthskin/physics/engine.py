@@ -33,7 +33,7 @@ class RenderSettings:
     """
 
     size_px: int = 256
-    spp: int = 18
+    spp: int = 15
     denoise: bool = True
     device: str = "auto"
     maps: bool = False
@@ -122,7 +122,7 @@ class Engine:
         if self.settings.denoise:
             with self._timed("denoise"):
                 albedo = render.guide(scene, through, size)
-                clean = render.denoise(noisy, albedo)
+                clean = render.denoise(noisy, albedo, record.camera.field_of_view_mm)
         return LinearRender(noisy, clean, albedo, met.reshape(size, size), steps)
 
     def render(self, record: SampleRecord) -> RenderedSample:

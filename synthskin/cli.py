@@ -46,7 +46,7 @@ def render(
     preset: Annotated[str, typer.Option(help="Name of a preset, or the path of a TOML file.")] = "fst2",
     n: Annotated[int, typer.Option("--n", "-n", help="Number of samples in the set.")] = 12,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 256,
-    spp: Annotated[int, typer.Option(help="Paths a pixel, rounded up to a multiple of 3.")] = 18,
+    spp: Annotated[int, typer.Option(help="Paths a pixel, rounded up to a multiple of 3.")] = 15,
     seed: Annotated[int, typer.Option(help="Seed; 0 is a seed.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder to write; out/<preset>-s<seed> if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or llvm.")] = "auto",

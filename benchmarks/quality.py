@@ -45,7 +45,10 @@ def main() -> None:
         scene = engine.scene(record)
         chunk, total, done = 129, 0.0, 0
         while done < args.reference_spp:
-            total = total + engine.linear(record, scene, spp=chunk, seed=1000 + done, ending=not args.full_walk).noisy * chunk
+            total = (
+                total
+                + engine.linear(record, scene, spp=chunk, seed=1000 + done, ending=not args.full_walk).noisy * chunk
+            )
             done += chunk
         noisy = (total / done).astype(np.float32)
         reference = render.denoise(noisy, engine.linear(record, scene, spp=3).guide, record.camera.field_of_view_mm)
@@ -56,13 +59,30 @@ def main() -> None:
             seconds = time.perf_counter() - start
             y = camera.encode(picture).astype(np.float64) @ [0.2126, 0.7152, 0.0722] / 255
             delta_e = spectral.ciede2000(lab(picture), lab(reference))
-            rows.append({"case": case, "spp": spp, "psnr_db": round(float(-10 * np.log10(np.mean((y - y_ref) ** 2))), 2),
-                         "mean_ciede2000": round(float(delta_e.mean()), 3), "p95_ciede2000": round(float(np.quantile(delta_e, 0.95)), 3),
-                         "seconds": round(seconds, 2)})
+            rows.append(
+                {
+                    "case": case,
+                    "spp": spp,
+                    "psnr_db": round(float(-10 * np.log10(np.mean((y - y_ref) ** 2))), 2),
+                    "mean_ciede2000": round(float(delta_e.mean()), 3),
+                    "p95_ciede2000": round(float(np.quantile(delta_e, 0.95)), 3),
+                    "seconds": round(seconds, 2),
+                }
+            )
             print(rows[-1], flush=True)
     if args.out:
-        args.out.write_text(json.dumps({"reference_spp": args.reference_spp, "full_walk": args.full_walk, "size": args.size,
-                                        "machine": f"{platform.processor() or platform.machine()}, 2 cores", "rows": rows}, indent=1))
+        args.out.write_text(
+            json.dumps(
+                {
+                    "reference_spp": args.reference_spp,
+                    "full_walk": args.full_walk,
+                    "size": args.size,
+                    "machine": f"{platform.processor() or platform.machine()}, 2 cores",
+                    "rows": rows,
+                },
+                indent=1,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -53,7 +53,9 @@ def main() -> None:
     r, t, _ = reference.walk_flat(mi, dr, columns, optics, 500, 6, with_transmittance=True)
     lines += [f"no absorption            Rd + Tt {r.mean() + t.mean():.5f} (1)", ""]
     wavelength = np.array(spectral.BAND_WAVELENGTH_NM)
-    lines.append("walk against adding-doubling, relative difference in % over nine wavelengths (mean, largest; its standard error)")
+    lines.append(
+        "walk against adding-doubling: relative difference in % over nine wavelengths (mean, largest and its error)"
+    )
     means, worst = [], []
     for number in range(args.skins):
         preset = f"fst{number % 6 + 1}"
@@ -64,19 +66,30 @@ def main() -> None:
         big = int(np.argmax(np.abs(relative)))
         means.append(float(relative.mean()))
         worst.append(float(np.abs(relative).max()))
-        lines.append(f"  {preset} {number:2d}  mean {relative.mean():+6.2f}  largest {relative[big]:+6.2f} at {wavelength[big]:.0f} nm (se {100 * error[big] / truth[big]:.2f})"
-                     f"  R550 {truth[5]:.3f}")
+        lines.append(
+            f"  {preset} {number:2d}  mean {relative.mean():+6.2f}  largest {relative[big]:+6.2f}"
+            f" at {wavelength[big]:.0f} nm (se {100 * error[big] / truth[big]:.2f})"
+            f"  R550 {truth[5]:.3f}"
+        )
         print(lines[-1], flush=True)
-    lines.append(f"  all: mean of |mean| {np.mean(np.abs(means)):.2f} %, largest |mean| {np.max(np.abs(means)):.2f} %, largest single {np.max(worst):.2f} %")
+    lines.append(
+        f"  all: mean of |mean| {np.mean(np.abs(means)):.2f} %, largest |mean| {np.max(np.abs(means)):.2f} %,"
+        f" largest single {np.max(worst):.2f} %"
+    )
     lines += ["", "HG in the fine zone against HG everywhere (adding-doubling), relative difference in %"]
     at = np.array([450.0, 550.0, 650.0])
     for tone in range(1, 7):
         skin = draw(load_preset(f"fst{tone}"), 7, tone).skin
         from synthskin.physics.adding_doubling import layered_reflectance, quadrature
 
-        everywhere = layered_reflectance(*flat_skin.layers([skin], at, anisotropic_everywhere=True), quadrature(), "normal")[0]
+        everywhere = layered_reflectance(
+            *flat_skin.layers([skin], at, anisotropic_everywhere=True), quadrature(), "normal"
+        )[0]
         ours = flat_skin.reflectance([skin], at)[0]
-        lines.append(f"  fst{tone}  " + "  ".join(f"{w:.0f} nm {100 * (a / b - 1):+5.2f}" for w, a, b in zip(at, ours, everywhere, strict=True)))
+        lines.append(
+            f"  fst{tone}  "
+            + "  ".join(f"{w:.0f} nm {100 * (a / b - 1):+5.2f}" for w, a, b in zip(at, ours, everywhere, strict=True))
+        )
     text = "\n".join(lines) + "\n"
     print(text)
     if args.out:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from synthskin import __version__
+from synthskin.conventions import default_spp
 
 app = typer.Typer(
     name="synthskin",
@@ -46,7 +47,8 @@ def render(
     preset: Annotated[str, typer.Option(help="Name of a preset, or the path of a TOML file.")] = "fst2",
     n: Annotated[int, typer.Option("--n", "-n", help="Number of samples in the set.")] = 12,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 256,
-    spp: Annotated[int, typer.Option(help="Paths a pixel, rounded up to a multiple of 3.")] = 15,
+    spp: Annotated[int | None, typer.Option(help="Paths a pixel, rounded up to a multiple of 3 "
+                                               "(default 15, over 384 pixels 6).", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed; 0 is a seed.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder to write; out/<preset>-s<seed> if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or llvm.")] = "auto",
@@ -71,7 +73,7 @@ def render(
     from synthskin.run import EngineOptions, RunRequest, render_run
 
     target = out if out is not None else Path("out") / f"{chosen.name}-s{seed}"
-    options = EngineOptions(size, spp, not no_denoise, device, maps)
+    options = EngineOptions(size, default_spp(size) if spp is None else spp, not no_denoise, device, maps)
     result = render_run(RunRequest(chosen, n, seed, target, options, workers, overwrite), progress=make_progress())
     if profile:
         _print_profile(result.timings_s, result.made, result.seconds)

@@ -36,6 +36,11 @@ DERMOSCOPIC_TYPES: Final = ("contact polarized", "contact non-polarized", "non-c
 ITA_CLASS_LOWER_DEG: Final = (55.0, 41.0, 28.0, 10.0, -30.0)
 
 
+def default_spp(size_px: int) -> int:
+    """Paths a pixel that reach the stated quality (docs/VALIDATION.md): small pictures need more of them."""
+    return 15 if size_px <= 384 else 6
+
+
 def ita_class(ita_deg: float) -> int:
     """Class 1 (very light) to 6 (dark) of an individual typology angle in degrees (Del Bino & Bernerd 2013)."""
     for number, lower in enumerate(ITA_CLASS_LOWER_DEG, start=1):

@@ -103,7 +103,6 @@ class Camera:
     light_falloff: float = _number(0.0, 1.0, 0.1, "relative loss of illumination from the centre to the corner", "synthskin, by design")
     vignette: float = _number(0.0, 1.0, 0.1, "relative loss of the lens from the centre to the corner", "cos^4 law")
     glare: float = _number(0.0, 0.1, 0.01, "share of the light returned by gel and glass when not polarised", "Fresnel, n 1.40 / 1.50")
-    gel_bubble_count: int = _integer(0, 60, 0, "air bubbles in the gel", "synthskin, by design")
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class EngineOptions:
     """Settings handed to the engine; the fields of physics.engine.RenderSettings."""
 
     size_px: int = 256
-    spp: int = 18
+    spp: int = 15
     denoise: bool = True
     device: str = "auto"
     maps: bool = False

@@ -44,7 +44,9 @@ def finish(xyz: F32, camera: Camera) -> F32:
 def encode(linear: F32) -> U8:
     """8-bit sRGB (IEC 61966-2-1); out-of-gamut values saturate, as in a camera."""
     x = np.clip(linear, 0.0, 1.0)
-    return (np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-8) ** (1 / 2.4) - 0.055) * 255 + 0.5).astype(np.uint8)
+    return (np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-8) ** (1 / 2.4) - 0.055) * 255 + 0.5).astype(
+        np.uint8
+    )
 
 
 def decode(image: U8) -> F32:

@@ -60,7 +60,7 @@ class RenderedSample:
 
 @dataclass(frozen=True, slots=True)
 class LinearRender:
-    """Before the 8 bits: linear sRGB noisy and denoised, the denoiser's guide, pixels whose paths met hair, steps walked."""
+    """Before the 8 bits: linear sRGB noisy and denoised, the denoiser's guide, pixels whose paths met hair, steps."""
 
     noisy: F32
     clean: F32
@@ -103,8 +103,9 @@ class Engine:
         """SceneSpec of a record at this engine's resolution."""
         return anatomy.build_scene(record, columns_for(self.settings.size_px), with_lesion)
 
-    def linear(self, record: SampleRecord, scene: Any, spp: int | None = None, seed: int = 0,
-               ending: bool = True) -> LinearRender:
+    def linear(
+        self, record: SampleRecord, scene: Any, spp: int | None = None, seed: int = 0, ending: bool = True
+    ) -> LinearRender:
         """Linear picture of a scene, noisy and denoised; without `ending` every path walks to its end."""
         with self._timed("hair"):
             through, light = render.hair_maps(scene, record)
@@ -141,7 +142,9 @@ class Engine:
             if scene.lesion is not None:
                 found = labels.lesion_mask(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, size)
                 mask[found] = 255
-                visible = labels.visible_delta_e(scene.lesion, found, record.skin, tissue.column_mm, tissue.origin_mm, fov)
+                visible = labels.visible_delta_e(
+                    scene.lesion, found, record.skin, tissue.column_mm, tissue.origin_mm, fov
+                )
             hair = np.where(hair_mask(scene.hair, size, fov), 255, 0).astype(np.uint8)
             attributes = {
                 name: np.where(footprint_to_picture(where, tissue, size) & (mask > 0), 255, 0).astype(np.uint8)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthskin.physics import absorption, spectral, walk
+from synthskin.physics import walk
 from synthskin.physics.scene import TissueGrid
 
 F32 = NDArray[np.float32]
@@ -83,9 +83,9 @@ def solve(mi: Any, dr: Any, tissue: TissueGrid, optics: walk.Optics, top_mm: flo
     factor = column.shape[0] // cells
     mel, blo = optics.melanin.ravel(), optics.blood.ravel()
     base, mu_s = optics.base.reshape(walk.ZONES, -1), optics.mu_s.reshape(walk.ZONES, -1)
-    through = np.stack([
-        block_mean(np.exp(-PATH_FACTOR * (mel[b] * column + base[0, b] * top_mm)), factor) for b in range(9)
-    ])
+    through = np.stack(
+        [block_mean(np.exp(-PATH_FACTOR * (mel[b] * column + base[0, b] * top_mm)), factor) for b in range(9)]
+    )
     h = tissue.column_mm * factor
     lanes = 9 * cells * cells
     index = dr.arange(U, lanes)
@@ -95,11 +95,17 @@ def solve(mi: Any, dr: Any, tissue: TissueGrid, optics: walk.Optics, top_mm: flo
     right = dr.select(cx < cells - 1, index + 1, index)
     up = dr.select(cy > 0, index - cells, index)
     down = dr.select(cy < cells - 1, index + cells, index)
-    t_b, lamp = F(np.ascontiguousarray(through).ravel()), F(light.ravel())
-    mel_d, blo_d = F(np.ascontiguousarray(melanin.transpose(2, 0, 1)).ravel()), F(np.ascontiguousarray(blood.transpose(2, 0, 1)).ravel())
-    k_mel, k_blo = F(mel), F(blo)
-    tables = [F(np.ascontiguousarray(v, np.float32)) for v in (base[1], base[2], mu_s[1], mu_s[2])]
-    in_dermis, step = F(dermis), F(dz.astype(np.float32))
+    def put(values: NDArray[Any]) -> Any:
+        return walk.on_device(mi, values)
+
+    t_b, lamp = put(through), put(light)
+    mel_d, blo_d = (
+        put(melanin.transpose(2, 0, 1)),
+        put(blood.transpose(2, 0, 1)),
+    )
+    k_mel, k_blo = put(mel), put(blo)
+    tables = [put(v) for v in (base[1], base[2], mu_s[1], mu_s[2])]
+    in_dermis, step = put(dermis), put(dz)
     inv_h2 = dr.opaque(F, 1 / h**2)
     t = dr.gather(F, t_b, index)
     source = (1 - INTERNAL_REFLECTION) * t * dr.gather(F, lamp, cell)
@@ -126,6 +132,7 @@ def solve(mi: Any, dr: Any, tissue: TissueGrid, optics: walk.Optics, top_mm: flo
         d += between[k] if k < LEVELS - 1 else diffusion[k] / thickness[k]
         diagonal.append(d)
     lateral = [diffusion[k] * inv_h2 * thickness[k] for k in range(LEVELS)]
+
     # elimination does not depend on the sweep: keep its factors
     def eliminate(diagonal: list[Any]) -> list[Any]:
         pivot = [1 / diagonal[0]]
@@ -163,9 +170,22 @@ def _features(phi: NDArray[Any], mean: NDArray[Any], depth_mm: NDArray[Any]) -> 
     return np.stack([np.ones_like(phi), np.exp(-depth_mm / 0.15) + 0 * phi, phi / mean - 1], axis=-1)
 
 
-def tabulate(mi: Any, dr: Any, tissue: TissueGrid, columns: walk.Columns, optics: walk.Optics, light: F32, shade: F32,
-             hairless: Any, hair_size: int, irradiance: Any, irradiance_size: int, field_of_view_mm: float, key: int,
-             plate_tan_scale_mm: float) -> walk.Ending:
+def tabulate(
+    mi: Any,
+    dr: Any,
+    tissue: TissueGrid,
+    columns: walk.Columns,
+    optics: walk.Optics,
+    light: F32,
+    shade: F32,
+    hairless: Any,
+    hair_size: int,
+    irradiance: Any,
+    irradiance_size: int,
+    field_of_view_mm: float,
+    key: int,
+    plate_tan_scale_mm: float,
+) -> walk.Ending:
     """The table of one sample. `light` (CELLS, CELLS) and `irradiance` are the lamp without hair."""
     from scipy.ndimage import map_coordinates
 
@@ -180,17 +200,31 @@ def tabulate(mi: Any, dr: Any, tissue: TissueGrid, columns: walk.Columns, optics
     x, y = u[0] * field_of_view_mm, u[1] * field_of_view_mm
     z = top + np.minimum(-0.35 * np.log(1 - u[2] * 0.97), columns.coarse_to_mm - top - 0.01)
     radiance, _, _, _ = walk.trace(
-        mi, dr, columns, optics, hairless, hair_size, irradiance, irradiance_size, field_of_view_mm, PROBE_SIZE,
-        PROBE_PATHS, key ^ 0x5DEECE66D, False, plate_tan_scale_mm,
-        source=tuple(mi.Float(v.astype(np.float32)) for v in (x, y, z)),
+        mi,
+        dr,
+        columns,
+        optics,
+        hairless,
+        hair_size,
+        irradiance,
+        irradiance_size,
+        field_of_view_mm,
+        PROBE_SIZE,
+        PROBE_PATHS,
+        key ^ 0x5DEECE66D,
+        False,
+        plate_tan_scale_mm,
+        source=tuple(walk.on_device(mi, v) for v in (x, y, z)),
     )
     dr.eval(radiance)
     truth = np.stack([np.array(r) for r in radiance], -1) / PROBE_PATHS  # (lanes, hero)
-    at = np.stack([
-        np.log(1 + (z - top) * (GROWTH - 1) / FIRST_MM) / np.log(GROWTH) - 0.5,
-        (y - tissue.origin_mm) / cell_mm - 0.5,
-        (x - tissue.origin_mm) / cell_mm - 0.5,
-    ])
+    at = np.stack(
+        [
+            np.log(1 + (z - top) * (GROWTH - 1) / FIRST_MM) / np.log(GROWTH) - 0.5,
+            (y - tissue.origin_mm) / cell_mm - 0.5,
+            (x - tissue.origin_mm) / cell_mm - 0.5,
+        ]
+    )
     edges = level_edges(top)
     depth = (edges[:-1] + np.diff(edges) / 2 - top)[:, None, None]
     table = np.zeros((walk.GROUPS, LEVELS, CELLS, CELLS, 4), np.float32)
@@ -209,6 +243,15 @@ def tabulate(mi: Any, dr: Any, tissue: TissueGrid, columns: walk.Columns, optics
             factor = _features(band, mean[:, None, None], depth) @ fit
             table[g, ..., j] = band * np.maximum(factor, 0.05)
     return walk.Ending(
-        table=mi.Float(table.ravel()), shade=mi.Float(shade.ravel()), shade_size=shade.shape[0], levels=LEVELS, m=CELLS,
-        cell_mm=cell_mm, origin_mm=tissue.origin_mm, top_mm=top, first_mm=FIRST_MM, growth=GROWTH, collisions=COLLISIONS,
+        table=walk.on_device(mi, table),
+        shade=walk.on_device(mi, shade),
+        shade_size=shade.shape[0],
+        levels=LEVELS,
+        m=CELLS,
+        cell_mm=cell_mm,
+        origin_mm=tissue.origin_mm,
+        top_mm=top,
+        first_mm=FIRST_MM,
+        growth=GROWTH,
+        collisions=COLLISIONS,
     )

@@ -7,7 +7,6 @@ that the second sample compiles nothing.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -73,7 +72,9 @@ def optics_of(skin: Skin) -> walk.Optics:
         melanin=(absorption.melanosome_mu_a_per_mm(wavelength) - base).astype(np.float32),
         blood=(blood - base).astype(np.float32),
         base=np.stack([base, base, absorption.hypodermis_mu_a_per_mm(wavelength)]).astype(np.float32),
-        mu_s=np.stack([scattering.fine_zone_mu_s_per_mm(wavelength, skin.scattering_scale), dermis, fat]).astype(np.float32),
+        mu_s=np.stack([scattering.fine_zone_mu_s_per_mm(wavelength, skin.scattering_scale), dermis, fat]).astype(
+            np.float32
+        ),
         anisotropy=np.array([scattering.FINE_ZONE_G, 0, 0], np.float32),
         depolarisation=DEPOLARISATION,
         papillary_ratio=float(scattering.papillary_scale(skin.scattering_power)),
@@ -109,14 +110,16 @@ def upload(mi: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> w
     top = min(deepest, float(edges[-1]))
     cells = int(np.searchsorted(edges, top - 1e-6))
     fine = np.zeros((*tissue.dej_mm.shape, len(edges), 2), np.float32)
-    fine[:, :, : cells + 1] = _cumulative(tissue.melanin_fine[..., :cells], tissue.blood_fine[..., :cells], edges[: cells + 1])
+    fine[:, :, : cells + 1] = _cumulative(
+        tissue.melanin_fine[..., :cells], tissue.blood_fine[..., :cells], edges[: cells + 1]
+    )
     below = coarse_edges(top, float(tissue.z_edges_coarse_mm[-1]))
     melanin, blood = fluence.resample(tissue, below, fine.shape[0] // COARSE_FACTOR)
     coarse = _cumulative(melanin, blood, below)
     return walk.Columns(
-        nodes=mi.Float(np.concatenate([fine.ravel(), coarse.ravel()])),
+        nodes=walk.on_device(mi, np.concatenate([fine.ravel(), coarse.ravel()])),
         first_coarse=fine.size // 2,
-        dej_mm=mi.Float(np.ascontiguousarray(tissue.dej_mm, np.float32).ravel()),
+        dej_mm=walk.on_device(mi, tissue.dej_mm),
         n_fine=fine.shape[0],
         n_coarse=coarse.shape[0],
         cells_fine=fine.shape[2] - 1,
@@ -140,7 +143,9 @@ def hair_maps(scene: SceneSpec, record: Any) -> tuple[F32, F32]:
     return through, np.where(lit < 1, -light, light).astype(np.float32)
 
 
-def make_job(mi: Any, dr: Any, scene: SceneSpec, record: Any, key: int, through: F32, light: F32, ending: bool = True) -> Job:
+def make_job(
+    mi: Any, dr: Any, scene: SceneSpec, record: Any, key: int, through: F32, light: F32, ending: bool = True
+) -> Job:
     """Everything of one sample on the device; `through` and `light` come from `hair_maps`.
 
     With `ending` paths end in the tabulated mean radiance (`fluence.py`); without it they walk to the end.
@@ -155,15 +160,38 @@ def make_job(mi: Any, dr: Any, scene: SceneSpec, record: Any, key: int, through:
         shade = gaussian_filter(1 - lit, fluence.SHADE_BLUR_MM * LIGHT_MAP / fov, truncate=3.0)
         shade = np.where(shade > 1e-6, shade - 1, 1).astype(np.float32)
         n = fluence.CELLS
-        middle = (scene.tissue.origin_mm + (np.arange(n) + 0.5) * scene.tissue.column_mm * (scene.tissue.dej_mm.shape[0] // n)) / fov
+        middle = (
+            scene.tissue.origin_mm + (np.arange(n) + 0.5) * scene.tissue.column_mm * (scene.tissue.dej_mm.shape[0] // n)
+        ) / fov
         index = np.clip((middle * LIGHT_MAP).astype(np.int32), 0, LIGHT_MAP - 1)
         bare = np.zeros((walk.GROUPS, 1, 1, 2), np.float32)
         bare[..., 0] = 1
-        table = fluence.tabulate(mi, dr, scene.tissue, columns, optics, lamp[index[:, None], index], shade, mi.Float(bare.ravel()),
-                                 1, mi.Float(lamp.ravel()), LIGHT_MAP, fov, key, 2.0 * plate)
+        table = fluence.tabulate(
+            mi,
+            dr,
+            scene.tissue,
+            columns,
+            optics,
+            lamp[index[:, None], index],
+            shade,
+            walk.on_device(mi, bare),
+            1,
+            walk.on_device(mi, lamp),
+            LIGHT_MAP,
+            fov,
+            key,
+            2.0 * plate,
+        )
     return Job(
-        columns=columns, optics=optics, hair=mi.Float(through.ravel()), irradiance=mi.Float(light.ravel()),
-        field_of_view_mm=fov, plate_mm=plate, polarised=cam.dermoscopic_type == "contact polarized", key=key, ending=table,
+        columns=columns,
+        optics=optics,
+        hair=walk.on_device(mi, through),
+        irradiance=walk.on_device(mi, light),
+        field_of_view_mm=fov,
+        plate_mm=plate,
+        polarised=cam.dermoscopic_type == "contact polarized",
+        key=key,
+        ending=table,
     )
 
 
@@ -180,8 +208,9 @@ def _register(mi: Any, dr: Any) -> None:
             self.steps: Any = None
             self.met_hair: Any = None
 
-        def render(self, scene: Any, sensor: Any = 0, seed: Any = 0, spp: int = 0, develop: bool = True,
-                   evaluate: bool = True) -> Any:
+        def render(
+            self, scene: Any, sensor: Any = 0, seed: Any = 0, spp: int = 0, develop: bool = True, evaluate: bool = True
+        ) -> Any:
             """XYZ picture (h, w, 3) as a tensor; `spp` is a multiple of the three hero groups."""
             job = self.job
             if job is None:
@@ -189,15 +218,29 @@ def _register(mi: Any, dr: Any) -> None:
             sensor = scene.sensors()[sensor] if isinstance(sensor, int) else sensor
             width, height = sensor.film().size()
             if width != height or spp % walk.GROUPS:
-                raise RuntimeError(f"skinwalk: {width}x{height} at {spp} spp: a square film and a multiple of 3 are needed")
+                raise RuntimeError(
+                    f"skinwalk: {width}x{height} at {spp} spp: a square film and a multiple of 3 are needed"
+                )
             paths = spp // walk.GROUPS
             radiance, _, self.steps, self.met_hair = walk.trace(
-                mi, dr, job.columns, job.optics, job.hair, HAIR_RASTER, job.irradiance, LIGHT_MAP, job.field_of_view_mm,
-                width, paths, job.key ^ (int(seed) << 40), job.polarised, 2.0 * job.plate_mm,
+                mi,
+                dr,
+                job.columns,
+                job.optics,
+                job.hair,
+                HAIR_RASTER,
+                job.irradiance,
+                LIGHT_MAP,
+                job.field_of_view_mm,
+                width,
+                paths,
+                job.key ^ (int(seed) << 40),
+                job.polarised,
+                2.0 * job.plate_mm,
                 ending=job.ending,
             )
             group = dr.arange(mi.UInt32, dr.width(radiance[0])) % walk.GROUPS
-            weights = mi.Float(np.asarray(spectral.BAND_WEIGHTS, np.float32).ravel())
+            weights = walk.on_device(mi, spectral.BAND_WEIGHTS)
             xyz = []
             for channel in range(3):
                 value = mi.Float(0)
@@ -217,15 +260,17 @@ def _register(mi: Any, dr: Any) -> None:
 
 def stage(mi: Any, size_px: int, spp: int) -> tuple[Any, Any]:
     """(Mitsuba scene with orthographic sensor and box-filtered film, skinwalk integrator)."""
-    scene = mi.load_dict({
-        "type": "scene",
-        "integrator": {"type": "skinwalk"},
-        "sensor": {
-            "type": "orthographic",
-            "film": {"type": "hdrfilm", "width": size_px, "height": size_px, "rfilter": {"type": "box"}},
-            "sampler": {"type": "independent", "sample_count": spp},
-        },
-    })
+    scene = mi.load_dict(
+        {
+            "type": "scene",
+            "integrator": {"type": "skinwalk"},
+            "sensor": {
+                "type": "orthographic",
+                "film": {"type": "hdrfilm", "width": size_px, "height": size_px, "rfilter": {"type": "box"}},
+                "sampler": {"type": "independent", "sample_count": spp},
+            },
+        }
+    )
     return scene, scene.integrator()
 
 
@@ -268,11 +313,15 @@ def denoise(linear: F32, albedo: F32, field_of_view_mm: float) -> F32:
 
     normal = np.zeros_like(linear)
     normal[..., 2] = 1.0
-    out = np.asarray(pyoidn.denoise(np.maximum(linear, 0), albedo=albedo, normal=normal, hdr=True, clean_aux=True,
-                                    quality="balanced"), np.float32)
+    out = np.asarray(
+        pyoidn.denoise(
+            np.maximum(linear, 0), albedo=albedo, normal=normal, hdr=True, clean_aux=True, quality="balanced"
+        ),
+        np.float32,
+    )
     window = 2 * max(round(CHROMA_RADIUS_MM / field_of_view_mm * linear.shape[0]), 1) + 1
 
-    def box(values: F32) -> F32:
+    def box(values: NDArray[Any]) -> F32:
         return np.asarray(uniform_filter(values, (window, window, 0)[: values.ndim], mode="nearest"), np.float32)
 
     level = np.maximum(out @ LUMINANCE, 1e-4)
@@ -282,7 +331,10 @@ def denoise(linear: F32, albedo: F32, field_of_view_mm: float) -> F32:
     variance = box(guide_map * guide_map) - mean_g * mean_g
     weight = box(level)[..., None]  # dark pixels know little of colour
     mean_s = box(share * level[..., None]) / weight
-    covariance = box(share * (guide_map * level)[..., None]) / weight - (box(guide_map * level) / weight[..., 0])[..., None] * mean_s
+    covariance = (
+        box(share * (guide_map * level)[..., None]) / weight
+        - (box(guide_map * level) / weight[..., 0])[..., None] * mean_s
+    )
     slope = covariance / (np.maximum(variance, 0) + CHROMA_EPSILON)[..., None]
     offset = mean_s - slope * mean_g[..., None]
     smooth = np.maximum(box(slope) * guide_map[..., None] + box(offset), 0)

@@ -1,4 +1,4 @@
-"""SceneSpec: what is rendered, in NumPy only. Built from a SampleRecord by anatomy, lesion and hair; no Mitsuba here."""
+"""SceneSpec: what is rendered, in NumPy only. Built from a SampleRecord by anatomy, lesion and hair."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class TissueGrid:
 
     name                    type            meaning
     column_mm               float           width of a fine column; the coarse columns are `coarse_factor` times wider
-    origin_mm               float           x and y of the first column's edge relative to the picture's left / top edge (negative: margin)
-    z_edges_fine_mm         (nf+1,)         cell edges, 0 first, uniform in two runs: 5 um steps to 0.15 mm, 12.5 um steps below
+    origin_mm               float           x and y of the first column's edge; negative: a margin
+    z_edges_fine_mm         (nf+1,)         cell edges from 0: 5 um steps to 0.15 mm, 12.5 um steps below
     z_edges_coarse_mm       (nc+1,)         starts where the fine zone ends, ends at the hypodermis
     melanin_fine            (n, n, nf)      melanosome volume fraction
     blood_fine              (n, n, nf)      blood volume fraction

@@ -28,7 +28,9 @@ CUTICLE_SHEEN = 0.02  # by design: diffuse return of cuticle steps
 VELLUS_PIGMENT = 0.25  # vellus fibres carry little pigment (by design)
 
 
-def rasterise(strands: Sequence[HairStrand], raster: int, field_of_view_mm: float) -> tuple[F32, F32, NDArray[np.int32]]:
+def rasterise(
+    strands: Sequence[HairStrand], raster: int, field_of_view_mm: float
+) -> tuple[F32, F32, NDArray[np.int32]]:
     """Offset |h| in [0, 1], height above the skin (mm) and strand number of the topmost fibre; raster x raster.
 
     Where no fibre covers the texel's centre the strand number is -1 and the offset 2.

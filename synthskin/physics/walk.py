@@ -114,6 +114,20 @@ COARSE_MIX = 0.25
 SECOND_STEP_MM = 0.0125
 
 
+def on_device(mi: Any, values: Any) -> Any:
+    """Flat Float of `values`, from a copy at a 64-byte boundary.
+
+    Dr.Jit takes NumPy memory over as it lies and writes other code for memory off such a boundary: without the copy it
+    is chance whether a later sample needs new kernels.
+    """
+    flat = np.ascontiguousarray(values, np.float32).ravel()
+    room = np.empty(flat.size + 16, np.float32)
+    first = -room.ctypes.data % 64 // 4
+    aligned = room[first : first + flat.size]
+    aligned[:] = flat
+    return mi.Float(aligned)
+
+
 def _hash32(u: Any, x: Any) -> Any:
     """lowbias32 of C. Wellons (2018): an integer hash with 0.17 bits of bias."""
     x = x ^ (x >> 16)
@@ -163,11 +177,11 @@ def trace(
     lane = dr.arange(U, lanes)
     group = lane % GROUPS
     # loop-invariant coefficients of this lane's group
-    packed = np.stack(
-        [optics.melanin, optics.blood, *optics.base, *optics.mu_s], axis=-1
-    ).astype(np.float32)  # [group, hero, width]
+    packed = np.stack([optics.melanin, optics.blood, *optics.base, *optics.mu_s], axis=-1).astype(
+        np.float32
+    )  # [group, hero, width]
     width = 2 + 2 * ZONES
-    table = F(packed.ravel())
+    table = on_device(mi, packed)
     coef = [[dr.gather(F, table, (group * HEROES + j) * width + c) for c in range(width)] for j in range(HEROES)]
     mel = [coef[j][0] for j in range(HEROES)]
     blo = [coef[j][1] for j in range(HEROES)]
@@ -227,10 +241,14 @@ def trace(
     def cumulative(fine: Any, col: Any, z: Any, active: Any) -> tuple[Any, Any, Any, Any]:
         """Cumulative melanin and blood at depth z of column `col`, and their densities in that cell."""
         second = z >= FINE_RUN_MM
-        cell_f = dr.select(second, dr.fma(z, 1 / SECOND_STEP_MM, FINE_RUN_CELLS - FINE_RUN_MM / SECOND_STEP_MM), z * (1 / FINE_STEP_MM))
+        cell_f = dr.select(
+            second, dr.fma(z, 1 / SECOND_STEP_MM, FINE_RUN_CELLS - FINE_RUN_MM / SECOND_STEP_MM), z * (1 / FINE_STEP_MM)
+        )
         step_f = dr.select(second, F(SECOND_STEP_MM), FINE_STEP_MM)
         depth = dr.maximum(z - z_face[0], 0) * inv_coarse  # share of the coarse zone
-        cell_c = (dr.sqrt(dr.fma(depth, 4 * (1 - COARSE_MIX), COARSE_MIX**2)) - COARSE_MIX) * (0.5 * kc / (1 - COARSE_MIX))
+        cell_c = (dr.sqrt(dr.fma(depth, 4 * (1 - COARSE_MIX), COARSE_MIX**2)) - COARSE_MIX) * (
+            0.5 * kc / (1 - COARSE_MIX)
+        )
         top_k = dr.select(fine, F(kf - 1), F(kc - 1))
         k = dr.minimum(dr.floor(dr.maximum(dr.select(fine, cell_f, cell_c), 0)), top_k)
         e0, e1 = k * (1 / kc), (k + 1) * (1 / kc)

@@ -1,0 +1,161 @@
+"""Bias of two shortcuts of the walk: the tabulated ending, and absorption as a weight on a grid of columns.
+
+Ending: mean of the linear picture with paths that end in the table over that of paths that walk to their end, same
+random numbers, over several seeds; overall and for the darkest 5 % of the pixels. These are chosen on a denoised
+picture of another seed, so that noise does not choose them.
+
+Absorption: the same field on a grid of half the column width (each column four times), walked to the end. "same
+dermis" repeats the walk's own columns; "finer dermis" lets the dermal cells, averaged over 4 x 4 fine columns,
+become half as wide.
+
+python benchmarks/ending_bias.py [--out benchmarks/results/ending_bias.txt]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthskin.conventions import HEALTHY
+from synthskin.draw import draw
+from synthskin.physics import camera, render, walk
+from synthskin.physics.engine import Engine, RenderSettings, walk_key
+from synthskin.preset import load_preset
+from synthskin.record import SampleRecord
+
+F32 = NDArray[np.float32]
+CASES = (("fst1", False), ("fst2", True), ("fst4", False), ("fst6", False))
+PICK_SEED = 1000
+
+
+def record_of(preset: str, lesion: bool) -> SampleRecord:
+    """First sample of a preset without hair, healthy or with its lesion."""
+    record = draw(load_preset(preset), 0, 1)
+    hair = dataclasses.replace(record.hair, count=0, vellus_count=0)
+    return dataclasses.replace(record, hair=hair, diagnosis=record.diagnosis if lesion else HEALTHY)
+
+
+def darkest(picture: F32, share: float = 0.05) -> NDArray[np.bool_]:
+    level = picture @ render.LUMINANCE
+    return np.asarray(level <= np.quantile(level, share))
+
+
+def ratios(
+    one: Callable[[int], F32], other: Callable[[int], F32], dark: NDArray[np.bool_], seeds: int
+) -> list[tuple[float, float]]:
+    """(percent of `one` over `other` less 1, its standard error), overall and in the dark, from the seeds' spread."""
+    means = np.array([[(p.mean(), p[dark].mean()) for p in (one(seed), other(seed))] for seed in range(seeds)])
+    out = []
+    for region in range(2):
+        a, b = means[:, 0, region], means[:, 1, region]
+        ratio = a.mean() / b.mean()
+        error = np.std(a - ratio * b, ddof=1) / np.sqrt(seeds) / b.mean()
+        out.append((100 * (ratio - 1), 100 * float(error)))
+    return out
+
+
+def repeated(mi: Any, columns: walk.Columns) -> walk.Columns:
+    """The device's columns, each four times at half the width."""
+    nodes, split = np.array(columns.nodes), 2 * columns.first_coarse
+    fine = nodes[:split].reshape(columns.n_fine, columns.n_fine, -1).repeat(2, 0).repeat(2, 1)
+    coarse = nodes[split:].reshape(columns.n_coarse, columns.n_coarse, -1).repeat(2, 0).repeat(2, 1)
+    dej = np.array(columns.dej_mm).reshape(columns.n_fine, -1).repeat(2, 0).repeat(2, 1)
+    return dataclasses.replace(
+        columns,
+        nodes=walk.on_device(mi, np.concatenate([fine.ravel(), coarse.ravel()])),
+        first_coarse=fine.size // 2,
+        dej_mm=walk.on_device(mi, dej),
+        n_fine=2 * columns.n_fine,
+        n_coarse=2 * columns.n_coarse,
+        column_mm=columns.column_mm / 2,
+        coarse_column_mm=columns.coarse_column_mm / 2,
+    )
+
+
+def finer(tissue: Any) -> Any:
+    """The tissue's fine columns, each four times at half the width; dermal cells then average over half the width."""
+
+    def twice(values: F32) -> F32:
+        return values.repeat(2, 0).repeat(2, 1)
+
+    return dataclasses.replace(
+        tissue,
+        column_mm=tissue.column_mm / 2,
+        melanin_fine=twice(tissue.melanin_fine),
+        blood_fine=twice(tissue.blood_fine),
+        dej_mm=twice(tissue.dej_mm),
+        melanin_coarse=twice(tissue.melanin_coarse),
+        blood_coarse=twice(tissue.blood_coarse),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--spp", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    start = time.perf_counter()
+    engine = Engine(RenderSettings(size_px=args.size, spp=args.spp, denoise=False))
+    judge = Engine(RenderSettings(size_px=args.size, spp=30))
+    lines = [f"{args.size} px, {args.spp} paths a pixel, {args.seeds} seeds, no hair; per cent, with standard errors"]
+
+    def add(label: str, pair: list[tuple[float, float]]) -> None:
+        (a, ea), (b, eb) = pair
+        lines.append(f"{label:34s}{a:8.2f} +- {ea:.2f}{b:12.2f} +- {eb:.2f}")
+        print(lines[-1], flush=True)
+
+    lines.append("tabulated ending over full walk      all pixels    darkest 5 %")
+    for preset, lesion in CASES:
+        record = record_of(preset, lesion)
+        scene = engine.scene(record)
+
+        def picture(seed: int, ending: bool, record: SampleRecord = record, scene: Any = scene) -> F32:
+            return engine.linear(record, scene, seed=seed, ending=ending).noisy
+
+        dark = darkest(judge.linear(record, scene, seed=PICK_SEED).clean)
+        label = f"{preset} {'with a lesion' if lesion else 'healthy'}"
+        add(label, ratios(lambda seed: picture(seed, True), lambda seed: picture(seed, False), dark, args.seeds))
+
+    lines.append("columns of half the width            all pixels    darkest 5 %")
+    record = record_of("fst2", True)
+    scene = engine.scene(record)
+    dark = darkest(judge.linear(record, scene, seed=PICK_SEED).clean)
+    through, light = render.hair_maps(scene, record)
+    job = render.make_job(engine.mi, engine.dr, scene, record, walk_key(record), through, light, False)
+
+    def walked(columns: walk.Columns, seed: int) -> F32:
+        engine.integrator.job = dataclasses.replace(job, columns=columns)
+        xyz = np.array(engine.integrator.render(engine.stage, seed=seed, spp=engine.spp))
+        return camera.finish(xyz, record.camera)
+
+    kept: dict[int, F32] = {}
+
+    def as_it_is(seed: int) -> F32:
+        if seed not in kept:
+            kept[seed] = walked(job.columns, seed)
+        return kept[seed]
+
+    for label, columns in (
+        ("fst2 with a lesion, same dermis", repeated(engine.mi, job.columns)),
+        ("fst2 with a lesion, finer dermis", render.upload(engine.mi, finer(scene.tissue))),
+    ):
+        add(label, ratios(lambda seed, columns=columns: walked(columns, seed), as_it_is, dark, args.seeds))  # type: ignore[misc]
+    lines.append(f"{time.perf_counter() - start:.0f} s on {os.cpu_count()} CPU cores, device {engine.device_name}")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if args.out:
+        args.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -39,7 +39,7 @@ def reference_record(index: int) -> SampleRecord:
         record.camera, dermoscopic_type="contact non-polarized", glare=0.0, light_falloff=0.0, vignette=0.0
     )
     hair = dataclasses.replace(record.hair, count=0, vellus_count=0)
-    return dataclasses.replace(record, skin=REFERENCE_SKIN, camera=camera, hair=hair)
+    return dataclasses.replace(record, diagnosis="NV", skin=REFERENCE_SKIN, camera=camera, hair=hair)
 
 
 def main() -> None:

@@ -70,8 +70,8 @@ class LinearRender:
 
 
 def columns_for(size_px: int) -> int:
-    """Columns of the tissue grid: 384, or 768 for pictures over 384 pixels."""
-    return 384 if size_px <= 384 else 768
+    """Columns of the tissue grid: 384, or 576 for pictures over 384 pixels."""
+    return 384 if size_px <= 384 else 576
 
 
 def walk_key(record: SampleRecord) -> int:

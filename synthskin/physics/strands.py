@@ -24,7 +24,7 @@ F32 = NDArray[np.float32]
 EUMELANIN_RGB = np.array([0.419, 0.697, 1.37], np.float32)  # d'Eon et al. 2011, per fibre radius
 PHEOMELANIN_RGB = np.array([0.187, 0.4, 1.05], np.float32)
 ETA_FIBRE = 1.55 / 1.40
-CUTICLE_SHEEN = 0.02  # by design: diffuse return of cuticle steps
+CUTICLE_SHEEN = 0.005  # by design: diffuse return of cuticle steps in gel
 VELLUS_PIGMENT = 0.25  # vellus fibres carry little pigment (by design)
 
 

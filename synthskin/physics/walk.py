@@ -107,6 +107,7 @@ class Ending:
 #: R4 sequence of Roberts (2018), 2^32 times the inverse powers of the root of x^5 = x + 1.
 KRONECKER = tuple(round(2**32 * 1.1673039782614187**-i) for i in range(1, 5))
 
+PACK = 4  # pixels a lane
 FINE_STEP_MM = 0.005
 FINE_RUN_MM = 0.15
 FINE_RUN_CELLS = 30
@@ -173,9 +174,14 @@ def trace(
     def opaque(v: float) -> Any:
         return dr.opaque(F, float(v))
 
-    lanes = size_px * size_px * GROUPS
+    # a lane walks the paths of PACK neighbouring pixels one after another: the more paths, the less a vector waits for
+    # its slowest lane
+    pack = PACK if source is None and size_px * size_px % PACK == 0 else 1
+    lanes = size_px * size_px * GROUPS // pack
     lane = dr.arange(U, lanes)
     group = lane % GROUPS
+    px = lane // GROUPS * pack
+    px_end = px + pack
     # loop-invariant coefficients of this lane's group
     packed = np.stack([optics.melanin, optics.blood, *optics.base, *optics.mu_s], axis=-1).astype(
         np.float32
@@ -204,18 +210,18 @@ def trace(
     e_scale = opaque(irradiance_size / field_of_view_mm)
     count = dr.opaque(U, paths_per_lane)
     # the three hero groups of a pixel share their random numbers: their noise is then one of lightness, not of colour
-    shared = lane if source is not None else lane // GROUPS
-    seed = _hash32(U, dr.opaque(U, key & 0xFFFFFFFF) ^ _hash32(U, shared + dr.opaque(U, (key >> 32) & 0xFFFFFFFF)))
+    key_low, key_high = dr.opaque(U, key & 0xFFFFFFFF), dr.opaque(U, (key >> 32) & 0xFFFFFFFF)
 
-    def bits(k: Any, draw: Any, sequence: int) -> Any:
+    def seed_of(px: Any) -> Any:
+        return _hash32(U, key_low ^ _hash32(U, (lane if source is not None else px) + key_high))
+
+    def bits(seed: Any, k: Any, draw: Any, sequence: int) -> Any:
         """Draw number `draw` of path k: a Kronecker sequence over the paths of a pixel, randomly shifted per draw."""
         return dr.fma(k, U(KRONECKER[sequence]), _hash32(U, seed + draw * U(0x85EBCA6B)))
 
-    def uniform(k: Any, draw: Any, sequence: int) -> Any:
-        return F(bits(k, draw, sequence) >> 8) * (1.0 / 16777216.0)
+    def uniform(seed: Any, k: Any, draw: Any, sequence: int) -> Any:
+        return F(bits(seed, k, draw, sequence) >> 8) * (1.0 / 16777216.0)
 
-    pixel = lane // GROUPS
-    pixel_x, pixel_y = F(pixel % size_px), F(pixel // size_px)
     pixel_mm = opaque(field_of_view_mm / size_px)
     h_scale = opaque(hair_size / field_of_view_mm)
     hair_page = group * U(hair_size * hair_size)
@@ -227,13 +233,13 @@ def trace(
         end_after = dr.opaque(U, ending.collisions)
         shade_scale = opaque(ending.shade_size / field_of_view_mm)
 
-    def begin(k: Any, active: Any) -> tuple[Any, ...]:
+    def begin(px: Any, seed: Any, k: Any, active: Any) -> tuple[Any, ...]:
         """Entry point, throughput and emission of path k, and its first optical depth."""
-        tau = -dr.log(1 - uniform(k, U(3), 2))
+        tau = -dr.log(1 - uniform(seed, k, U(3), 2))
         if source is not None:
             return source[0], source[1], F(1), F(0), tau
-        x = (pixel_x + uniform(k, U(1), 0)) * pixel_mm
-        y = (pixel_y + uniform(k, U(2), 1)) * pixel_mm
+        x = (F(px % size_px) + uniform(seed, k, U(1), 0)) * pixel_mm
+        y = (F(px // size_px) + uniform(seed, k, U(2), 1)) * pixel_mm
         hx, hy = dr.minimum(U(x * h_scale), hair_size - 1), dr.minimum(U(y * h_scale), hair_size - 1)
         through = dr.gather(mi.Array2f, hair, hair_page + hy * hair_size + hx, active)
         return x, y, through[0], through[1], tau
@@ -263,18 +269,19 @@ def trace(
         return dr.fma(d0, f, n0[0]), dr.fma(d1, f, n0[1]), d0 * inv, d1 * inv
 
     k = dr.zeros(U, lanes)
-    x, y, kept, gained, tau = begin(k, True)
+    seed = seed_of(px)
+    x, y, kept, gained, tau = begin(px, seed, k, True)
 
-    def aim(k: Any) -> tuple[Any, Any, Any, Any, Any]:
+    def aim(seed: Any, k: Any) -> tuple[Any, Any, Any, Any, Any]:
         """Depth, direction and zone of a path's start."""
         if source is None:
             return F(0), F(0), F(0), F(1), U(0)
-        c = 1 - 2 * uniform(k, U(4), 0)
+        c = 1 - 2 * uniform(seed, k, U(4), 0)
         s = dr.safe_sqrt(1 - c * c)
-        sp, cp = dr.sincos(2 * dr.pi * uniform(k, U(5), 1))
+        sp, cp = dr.sincos(2 * dr.pi * uniform(seed, k, U(5), 1))
         return source[2], s * cp, s * sp, c, dr.select(source[2] < z_face[1], U(1), U(2))
 
-    z, wx, wy, wz, zone = (v + dr.zeros(type(v), lanes) for v in aim(k))
+    z, wx, wy, wz, zone = (v + dr.zeros(type(v), lanes) for v in aim(seed, k))
     deep = dr.zeros(U, lanes)
     pol = q0 + dr.zeros(F, lanes)
     draw = dr.full(U, 16, lanes)
@@ -285,10 +292,15 @@ def trace(
     met = dr.select(kept < 1, U(1), U(0))
     far = 1e9
 
-    def cond(k: Any, *_: Any) -> Any:
-        return k < count
+    out_l = [dr.zeros(F, lanes * pack) for _ in range(HEROES)]
+    out_t = [dr.zeros(F, lanes * pack) for _ in T]
+    out_met = dr.zeros(U, lanes * pack)
+    dr.eval(out_l, out_t, out_met)
 
-    def body(k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T):  # type: ignore[no-untyped-def]
+    def cond(px: Any, *_: Any) -> Any:
+        return px < px_end
+
+    def body(px, seed, k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T):  # type: ignore[no-untyped-def]
         fine, gridded = zone == 0, zone < 2
 
         def pick(values: Any) -> Any:
@@ -339,8 +351,8 @@ def trace(
                 W2.append(W[j] * dr.exp(-extinction))
         x, y, z = dr.fma(t, wx, x), dr.fma(t, wy, y), z1
         # what happens there
-        u1, u2, u3 = (uniform(k, draw + i, i) for i in range(3))
-        last = bits(k, draw + 3, 3)
+        u1, u2, u3 = (uniform(seed, k, draw + i, i) for i in range(3))
+        last = bits(seed, k, draw + 3, 3)
         u4, u5 = F(last >> 16) * (1 / 65536), F(_hash32(U, last) >> 8) * (1 / 16777216)
         draw = dr.select(collides | faces, draw + 4, draw)
         tau = dr.select(collides, -dr.log(1 - u1), tau - t * m_hero)
@@ -412,10 +424,19 @@ def trace(
             done = done | ends
         # the next path
         k = dr.select(done, k + 1, k)
-        bx, by, kept, gained, tau0 = begin(k, done)
-        fresh = done & (k < count)
+        moves = k >= count  # this was the pixel's last path: keep its sums
+        where = px * GROUPS + group
+        for target, value in zip([*out_l, *out_t, out_met], [*L, *T, met], strict=True):
+            dr.scatter(target, value, where, moves)
+        L = [dr.select(moves, 0, v) for v in L]
+        T = [dr.select(moves, 0, v) for v in T]
+        met = dr.select(moves, 0, met)
+        px, k = dr.select(moves, px + 1, px), dr.select(moves, 0, k)
+        seed = dr.select(moves, seed_of(px), seed)
+        bx, by, kept, gained, tau0 = begin(px, seed, k, done & (px < px_end))
+        fresh = done & (px < px_end)
         met = dr.select(fresh & (kept < 1), U(1), met)
-        bz, bwx, bwy, bwz, b_zone = aim(k)
+        bz, bwx, bwy, bwz, b_zone = aim(seed, k)
         x, y, z = dr.select(done, bx, x), dr.select(done, by, y), dr.select(done, bz, z)
         wx, wy, wz = dr.select(done, bwx, wx), dr.select(done, bwy, wy), dr.select(done, bwz, wz)
         tau, zone, pol = dr.select(done, tau0, tau), dr.select(done, b_zone, zone), dr.select(done, q0, pol)
@@ -423,8 +444,10 @@ def trace(
         draw = dr.select(done, 16, draw)
         W2 = [dr.select(done, kept, W2[j] * gain_q) for j in range(HEROES)]
         L = [dr.select(fresh, L[j] + gained, L[j]) for j in range(HEROES)]
-        return k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps + 1, met, deep, W2, L, T
+        return px, seed, k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps + 1, met, deep, W2, L, T
 
-    state = (k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T)
+    state = (px, seed, k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T)
     result = dr.while_loop(state, cond, body)
-    return result[15], result[16], result[11], result[12]
+    steps = result[13]
+    dr.eval(steps)
+    return out_l, out_t, steps, out_met

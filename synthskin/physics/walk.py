@@ -171,6 +171,13 @@ def trace(
     """
     F, U = mi.Float, mi.UInt32
 
+    # conversions through Int32: AVX2 has no instruction for unsigned ones
+    def whole(v: Any) -> Any:
+        return U(mi.Int32(v))
+
+    def real(v: Any) -> Any:
+        return F(mi.Int32(v))
+
     def opaque(v: float) -> Any:
         return dr.opaque(F, float(v))
 
@@ -220,7 +227,7 @@ def trace(
         return dr.fma(k, U(KRONECKER[sequence]), _hash32(U, seed + draw * U(0x85EBCA6B)))
 
     def uniform(seed: Any, k: Any, draw: Any, sequence: int) -> Any:
-        return F(bits(seed, k, draw, sequence) >> 8) * (1.0 / 16777216.0)
+        return real(bits(seed, k, draw, sequence) >> 8) * (1.0 / 16777216.0)
 
     pixel_mm = opaque(field_of_view_mm / size_px)
     h_scale = opaque(hair_size / field_of_view_mm)
@@ -238,9 +245,9 @@ def trace(
         tau = -dr.log(1 - uniform(seed, k, U(3), 2))
         if source is not None:
             return source[0], source[1], F(1), F(0), tau
-        x = (F(px % size_px) + uniform(seed, k, U(1), 0)) * pixel_mm
-        y = (F(px // size_px) + uniform(seed, k, U(2), 1)) * pixel_mm
-        hx, hy = dr.minimum(U(x * h_scale), hair_size - 1), dr.minimum(U(y * h_scale), hair_size - 1)
+        x = (real(px % size_px) + uniform(seed, k, U(1), 0)) * pixel_mm
+        y = (real(px // size_px) + uniform(seed, k, U(2), 1)) * pixel_mm
+        hx, hy = dr.minimum(whole(x * h_scale), hair_size - 1), dr.minimum(whole(y * h_scale), hair_size - 1)
         through = dr.gather(mi.Array2f, hair, hair_page + hy * hair_size + hx, active)
         return x, y, through[0], through[1], tau
 
@@ -261,7 +268,7 @@ def trace(
         e0, e1 = e0 * dr.fma(e0, 1 - COARSE_MIX, COARSE_MIX), e1 * dr.fma(e1, 1 - COARSE_MIX, COARSE_MIX)
         inv_c = dr.rcp(e1 - e0)
         f = dr.select(fine, cell_f - k, (depth - e0) * inv_c)
-        a = col + U(k)
+        a = col + whole(k)
         n0 = dr.gather(mi.Array2f, nodes, a, active)
         n1 = dr.gather(mi.Array2f, nodes, a + 1, active)
         inv = dr.select(fine, dr.rcp(step_f), inv_c * inv_coarse)
@@ -329,7 +336,7 @@ def trace(
         collides = t_coll <= dr.minimum(t_lateral, t_zone)
         faces = ~collides & (t_zone <= t_lateral)
         # absorption over the flight
-        col = U(cy) * dr.select(fine, U(nf), U(nc)) + U(cx)
+        col = whole(cy) * dr.select(fine, U(nf), U(nc)) + whole(cx)
         z1 = dr.select(faces, dr.select(wz > 0, z_high, z_low), dr.fma(t, wz, z))
         node = dr.select(fine, col * (kf + 1), dr.fma(col, U(kc + 1), first_coarse))
         a0, b0, am, bm = cumulative(fine, node, z, gridded)
@@ -353,7 +360,7 @@ def trace(
         # what happens there
         u1, u2, u3 = (uniform(seed, k, draw + i, i) for i in range(3))
         last = bits(seed, k, draw + 3, 3)
-        u4, u5 = F(last >> 16) * (1 / 65536), F(_hash32(U, last) >> 8) * (1 / 16777216)
+        u4, u5 = real(last >> 16) * (1 / 65536), real(_hash32(U, last) >> 8) * (1 / 16777216)
         draw = dr.select(collides | faces, draw + 4, draw)
         tau = dr.select(collides, -dr.log(1 - u1), tau - t * m_hero)
         surface = faces & (wz < 0) & fine
@@ -363,8 +370,8 @@ def trace(
         cos_i = dr.abs(wz)
         fr = mi.fresnel(cos_i, dr.rcp(eta))[0]
         fr = dr.select(eta == 1.0, 0, fr)
-        e_x = dr.clip(U(dr.maximum(x * e_scale, 0)), 0, irradiance_size - 1)
-        e_y = dr.clip(U(dr.maximum(y * e_scale, 0)), 0, irradiance_size - 1)
+        e_x = dr.clip(whole(dr.maximum(x * e_scale, 0)), 0, irradiance_size - 1)
+        e_y = dr.clip(whole(dr.maximum(y * e_scale, 0)), 0, irradiance_size - 1)
         light = dr.gather(F, irradiance, e_y * irradiance_size + e_x, surface)
         gain = dr.select(surface, (1 - fr) * dr.abs(light) * (1 - pol), 0)
         met = dr.select(surface & (light < 0), U(1), met)
@@ -381,7 +388,7 @@ def trace(
         wz = dr.select(surface, -wz, wz)
         # scatter
         dej = dr.gather(F, columns.dej_mm, col, collides & fine)
-        real = collides & (~fine | (z < dej) | (u4 < ratio))
+        scatters = collides & (~fine | (z < dej) | (u4 < ratio))
         g = pick(g_zone)
         iso = dr.abs(g) < 1e-3
         gs = dr.select(iso, 0.5, g)
@@ -397,8 +404,8 @@ def trace(
         nx = dr.fma(sx, 1 + sign * wx * wx * fa, dr.fma(sy, fb, c * wx))
         ny = dr.fma(sx, sign * fb, dr.fma(sy, dr.fma(wy * wy, fa, sign), c * wy))
         nz = dr.fma(sx, -sign * wx, dr.fma(sy, -wy, c * wz))
-        wx, wy, wz = dr.select(real, nx, wx), dr.select(real, ny, wy), dr.select(real, nz, wz)
-        pol = dr.select(real, pol * pick(q_zone), pol)
+        wx, wy, wz = dr.select(scatters, nx, wx), dr.select(scatters, ny, wy), dr.select(scatters, nz, wz)
+        pol = dr.select(scatters, pol * pick(q_zone), pol)
         # Russian roulette on the largest of the three weights
         w_max = dr.maximum(dr.maximum(W2[0], W2[1]), W2[2])
         tested = (collides | surface) & (w_max < 0.4)
@@ -407,16 +414,16 @@ def trace(
         gain_q = dr.select(tested & ~killed, dr.rcp(dr.maximum(q, 1e-20)), 1)
         done = killed | out_below
         if ending is not None:
-            deep = dr.select(real & ~fine, deep + 1, deep)
-            ends = (deep >= end_after) & real & ~killed
+            deep = dr.select(scatters & ~fine, deep + 1, deep)
+            ends = (deep >= end_after) & scatters & ~killed
             level = dr.log(1 + dr.maximum(z - end_top, 0) * end_inv_first) * end_inv_log - 0.5
-            e_z = dr.clip(U(dr.maximum(level + u2, 0)), 0, ending.levels - 1)
-            e_i = dr.clip(U(dr.maximum((x - end_origin) * end_inv_cell - 0.5 + u3, 0)), 0, ending.m - 1)
-            e_j = dr.clip(U(dr.maximum((y - end_origin) * end_inv_cell - 0.5 + u1, 0)), 0, ending.m - 1)
+            e_z = dr.clip(whole(dr.maximum(level + u2, 0)), 0, ending.levels - 1)
+            e_i = dr.clip(whole(dr.maximum((x - end_origin) * end_inv_cell - 0.5 + u3, 0)), 0, ending.m - 1)
+            e_j = dr.clip(whole(dr.maximum((y - end_origin) * end_inv_cell - 0.5 + u1, 0)), 0, ending.m - 1)
             cell = ((group * ending.levels + e_z) * ending.m + e_j) * ending.m + e_i
             mean = dr.gather(mi.Array4f, ending.table, cell, ends)
-            s_i = dr.clip(U(dr.maximum(x * shade_scale, 0)), 0, ending.shade_size - 1)
-            s_j = dr.clip(U(dr.maximum(y * shade_scale, 0)), 0, ending.shade_size - 1)
+            s_i = dr.clip(whole(dr.maximum(x * shade_scale, 0)), 0, ending.shade_size - 1)
+            s_j = dr.clip(whole(dr.maximum(y * shade_scale, 0)), 0, ending.shade_size - 1)
             shade = dr.gather(F, ending.shade, s_j * ending.shade_size + s_i, ends)
             met = dr.select(ends & (shade < 0), U(1), met)
             gain_end = dr.select(ends, dr.abs(shade) * gain_q, 0)

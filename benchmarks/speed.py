@@ -10,6 +10,7 @@ end leaves out start-up by taking the difference of a long and a short run.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -27,8 +28,8 @@ def command(preset: str, size: int, n: int, workers: int) -> float:
     folder = Path(tempfile.mkdtemp()) / "set"
     start = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "synthskin.cli", "render", "--preset", preset, "--n", str(n), "--size", str(size)]
-        + ["--out", str(folder), "--workers", str(workers), "--json"],
+        [sys.executable, "-m", "synthskin.cli", "render", "--preset", preset, "--n", str(n), "--size", str(size),
+         "--out", str(folder), "--workers", str(workers), "--json"],
         check=True, capture_output=True,
     )
     seconds = time.perf_counter() - start
@@ -67,8 +68,10 @@ def flat(lines: list[str], n: int) -> None:
         rss.append(int(Path("/proc/self/statm").read_text().split()[1]) * page / 2**20)
     lines.append(f"one process, {n} samples of 32 px at 3 spp (full tissue grid): CPU seconds a sample and memory, MiB")
     edges = [e for e in (0, 50, 100, 200, 500, 1000, 1500, 2000) if e < n] + [n]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        lines.append(f"  {low:5d}-{high:5d}  median {np.median(seconds[low:high]):.3f} s   memory at the end {rss[high - 1]:.0f}")
+    for low, high in itertools.pairwise(edges):
+        lines.append(
+            f"  {low:5d}-{high:5d}  median {np.median(seconds[low:high]):.3f} s   memory at the end {rss[high - 1]:.0f}"
+        )
     lines.append(f"  memory at {n} over that at 50: {rss[-1] / rss[min(49, n - 1)]:.3f}")
     print("\n".join(lines), flush=True)
 

@@ -108,11 +108,16 @@ SPECULAR = ((render.ETA_TISSUE - 1) / (render.ETA_TISSUE + 1)) ** 2  # 0.0278 at
 
 
 def on_voxels(tissue: TissueGrid) -> tuple[TissueGrid, float]:
-    """The tissue with its junction rounded to VOXEL_MM, and the cell edge under the deepest one."""
+    """The tissue with its junction rounded to VOXEL_MM, and where its fine zone ends.
+
+    That lies inside a cell, as it nearly always does in a render: on a cell's edge `render.upload` leaves zeros past
+    it, which a path that flies level along the face would read as negative absorption.
+    """
     dej = (np.round(tissue.dej_mm / VOXEL_MM) * VOXEL_MM).astype(np.float32)
-    edges = tissue.z_edges_fine_mm
-    first = int(np.searchsorted(edges, float(dej.max()) + render.FINE_ZONE_MARGIN_MM))
-    return replace(tissue, dej_mm=dej), float(edges[min(first, len(edges) - 1)])
+    top = round((float(dej.max()) + render.FINE_ZONE_MARGIN_MM) / VOXEL_MM)
+    if np.abs(tissue.z_edges_fine_mm - top * VOXEL_MM).min() < VOXEL_MM / 2:
+        top += 1
+    return replace(tissue, dej_mm=dej), top * VOXEL_MM
 
 
 def voxels(tissue: TissueGrid, top_mm: float, optics: walk.Optics, bands: tuple[int, int, int]

@@ -113,6 +113,7 @@ def upload(mi: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> w
     fine[:, :, : cells + 1] = _cumulative(
         tissue.melanin_fine[..., :cells], tissue.blood_fine[..., :cells], edges[: cells + 1]
     )
+    fine[:, :, cells + 1 :] = fine[:, :, cells : cells + 1]  # a path may stand on the last edge: no density below it
     below = coarse_edges(top, float(tissue.z_edges_coarse_mm[-1]))
     melanin, blood = fluence.resample(tissue, below, fine.shape[0] // COARSE_FACTOR)
     coarse = _cumulative(melanin, blood, below)

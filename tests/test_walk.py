@@ -56,3 +56,12 @@ def test_error_falls_as_one_over_root_n(dev) -> None:  # type: ignore[no-untyped
     few = reference.walk_flat(*dev, columns, optics, 60, 3)[2].mean()
     many = reference.walk_flat(*dev, columns, optics, 240, 3)[2].mean()
     assert 3.4 < few / many < 4.6
+
+
+def test_a_fine_zone_that_ends_on_a_cell_edge(dev) -> None:  # type: ignore[no-untyped-def]
+    """Below the last fine cell the cumulative fractions stay level: a path standing on the edge gains nothing."""
+    absorber, blood = np.array([0.3, 0.0]), np.array([0.0, 0.01])
+    grid = reference.flat_tissue(np.array([0.115, 5.0]), absorber, blood, 0.115, 2.0)
+    columns = render.upload(dev[0], grid, float(grid.z_edges_fine_mm[23]))
+    fine = np.array(columns.nodes)[: 2 * columns.first_coarse].reshape(-1, columns.cells_fine + 1, 2)
+    assert np.all(np.diff(fine, axis=1) >= 0)

@@ -30,6 +30,12 @@ class TissueGrid:
     dej_mm                  (n, n)          depth of the dermal-epidermal junction (epidermis above it)
     melanin_coarse          (m, m, nc)      as above, m = n / coarse_factor
     blood_coarse            (m, m, nc)
+    keratin_to_mm           (n, n)          keratin with stronger scattering from the surface down to here; 0 = none
+    keratin_scale           (n, n)          its scattering over that of the epidermis, at least 1
+    dermal_scale            (n, n)          scattering of the dermis over that of the skin's (fibrosis over 1)
+    birefringence           (n, n)          0 = the skin's; 1 = one scattering in this column depolarises wholly
+
+    The last four may be None: keratin nowhere, 1 and 0 everywhere.
     """
 
     column_mm: float
@@ -42,6 +48,10 @@ class TissueGrid:
     dej_mm: F32
     melanin_coarse: F32
     blood_coarse: F32
+    keratin_to_mm: F32 | None = None
+    keratin_scale: F32 | None = None
+    dermal_scale: F32 | None = None
+    birefringence: F32 | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from synthskin.conventions import DEVICE_PROFILES
+
 
 class RecordError(ValueError):
     """A field is unknown, has the wrong type or lies outside its bounds. One line, meant for the user."""
@@ -106,8 +108,52 @@ class Camera:
 
 
 @dataclass(frozen=True, slots=True)
+class Artefacts:
+    """What lies between the lesion and a clean picture. Each is absent (0) by default; see docs/artefacts.md."""
+
+    ruler: int = _integer(0, 1, 0, "a scale on the plate: 0 absent, 1 present", "synthskin, by design")
+    ruler_style: str = _choice(("scale", "ticks", "paper"), "scale", "etched scale with digits, bars at the rim, or a paper strip", "ISIC archive: the three kinds seen")
+    ruler_angle_deg: float = _number(0.0, 360.0, 0.0, "direction from the middle of the picture to the ruler", "synthskin, by design")
+    ruler_offset: float = _number(0.2, 1.2, 0.75, "distance of the ruler from the middle over half the field of view", "synthskin, by design")
+    ink: int = _integer(0, 1, 0, "surgical marker on the skin: 0 absent, 1 present", "synthskin, by design")
+    ink_colour: str = _choice(("gentian violet", "methylene blue", "black"), "gentian violet", "dye of the marker", "surgical skin markers are mostly gentian violet")
+    ink_pattern: str = _choice(("dots", "line", "ring", "stamp"), "dots", "what was drawn beside or around the lesion", "synthskin, by design")
+    ink_density: float = _number(0.05, 3.0, 0.6, "decadic absorbance of the ink film at its peak, one pass", "synthskin, by design")
+    gel_bubble: int = _integer(0, 1, 0, "air bubbles in the contact gel: 0 absent, 1 present", "synthskin, by design")
+    gel_bubble_count: int = _integer(1, 80, 8, "bubbles over the picture", "synthskin, by design")
+    gel_bubble_diameter_mm: float = _number(0.05, 5.0, 0.6, "median diameter of a bubble", "synthskin, by design")
+    dark_corner: int = _integer(0, 1, 0, "black surround of the dermatoscope's aperture: 0 absent (full frame), 1 present", "synthskin, by design")
+    dark_corner_radius: float = _number(0.4, 1.45, 1.1, "radius of the view over half the width; under 1 a whole circle, over 1 corners only", "synthskin, by design")
+    dark_corner_edge: float = _number(0.002, 0.4, 0.04, "width of the aperture's fade over half the width", "synthskin, by design")
+    colour_patch: int = _integer(0, 1, 0, "a coloured sticker beside the lesion: 0 absent, 1 present", "synthskin, by design")
+    colour_patch_hue: str = _choice(("blue", "green", "yellow", "orange", "pink", "white"), "blue", "colour of the sticker", "Rieger 2020: patches of ISIC's SONIC pictures")
+    colour_patch_diameter_mm: float = _number(1.0, 30.0, 8.0, "diameter of the sticker", "synthskin, by design")
+    colour_patch_angle_deg: float = _number(0.0, 360.0, 45.0, "direction from the middle of the picture to the sticker", "synthskin, by design")
+    glare: int = _integer(0, 1, 0, "reflected lamps and windows: 0 absent, 1 present", "synthskin, by design")
+    glare_strength: float = _number(0.02, 3.0, 0.4, "radiance of the reflection over that of the white tile", "synthskin, by design")
+    blur: int = _integer(0, 1, 0, "lens out of focus: 0 absent, 1 present", "synthskin, by design")
+    blur_um: float = _number(5.0, 600.0, 80.0, "standard deviation of the blur on the skin, in the middle", "synthskin, by design")
+    blur_tilt: float = _number(0.0, 1.5, 0.3, "relative change of the blur from the middle to the edge, for a tilted plate", "synthskin, by design")
+    thick_hair: int = _integer(0, 1, 0, "coarse hairs over those of `hair.count`: 0 absent, 1 present", "synthskin, by design")
+    thick_hair_count: int = _integer(1, 80, 14, "coarse hairs, 90-150 um", "Franbourg 2003: up to 120 um; beard hair thicker")
+    thin_hair: int = _integer(0, 1, 0, "fine dark hairs over those of `hair.count`: 0 absent, 1 present", "synthskin, by design")
+    thin_hair_count: int = _integer(1, 200, 40, "fine pigmented hairs, 20-45 um", "Otberg 2004: 17-55 um on the body")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Camera and its processing, after the light: colourimetric by default; see docs/cameras.md."""
+
+    profile: str = _choice(DEVICE_PROFILES, "colourimetric", "named device profile", "synthskin/physics/devices")
+    exposure_ev: float = _number(-2.0, 2.0, 0.0, "exposure over that of the white tile, in stops", "synthskin, by design")
+    white_balance_mired: float = _number(-150.0, 150.0, 0.0, "shift of the light's reciprocal colour temperature that was not balanced; positive is warmer", "CIE 15: daylight locus")
+    tint: float = _number(-0.3, 0.3, 0.0, "magenta (positive) or green (negative) cast, in log2 of the green gain", "synthskin, by design")
+    noise_scale: float = _number(0.0, 8.0, 1.0, "factor on the profile's sensor noise", "synthskin, by design")
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRecord:
-    """One picture: identity and four groups of parameters. (preset, seed, index) decide all of it."""
+    """One picture: identity and six groups of parameters. (preset, seed, index) decide all of it."""
 
     preset: str
     set_hash: str
@@ -118,6 +164,8 @@ class SampleRecord:
     hair: Hair
     lesion: Lesion
     camera: Camera
+    artefacts: Artefacts = field(default_factory=Artefacts)
+    device: Device = field(default_factory=Device)
 
     def __post_init__(self) -> None:
         for group in GROUPS:
@@ -134,6 +182,8 @@ class SampleRecord:
         """Inverse of `to_dict`; raises RecordError on unknown or missing keys."""
         data = dict(data)
         for name, cls in GROUPS.items():
+            if name in ("artefacts", "device") and name not in data:
+                continue  # rows written before these groups: none of it was there
             known = {f.name for f in dataclasses.fields(cls)}
             unknown = set(data[name]) - known
             if unknown:
@@ -142,7 +192,9 @@ class SampleRecord:
         return SampleRecord(**data)
 
 
-GROUPS: dict[str, type] = {"skin": Skin, "hair": Hair, "lesion": Lesion, "camera": Camera}
+GROUPS: dict[str, type] = {
+    "skin": Skin, "hair": Hair, "lesion": Lesion, "camera": Camera, "artefacts": Artefacts, "device": Device,
+}
 
 
 def field_specs() -> dict[str, dict[str, Any]]:

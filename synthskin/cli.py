@@ -59,7 +59,8 @@ def render(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="key=value or key=low..high; may be given several times.")
     ] = None,
-    diagnosis: Annotated[str | None, typer.Option(help="Weights such as NV=0.8,healthy=0.2.")] = None,
+    diagnosis: Annotated[str | None, typer.Option(help="Weights such as MEL=0.2,NV=0.8 or MEL/nodular=1.")] = None,
+    tone: Annotated[str | None, typer.Option(help="Weights of skin tones such as fst1=1,fst6=3.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show where a sample's time goes.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,6 +71,8 @@ def render(
     chosen = load_preset(preset).with_sets(sets or [])
     if diagnosis is not None:
         chosen = chosen.with_diagnosis(diagnosis)
+    if tone is not None:
+        chosen = chosen.with_tones(tone)
     from synthskin.run import EngineOptions, RunRequest, render_run
 
     target = out if out is not None else Path("out") / f"{chosen.name}-s{seed}"

@@ -53,6 +53,7 @@ class Skin:
     furrow_spacing_mm: float = _number(0.1, 2.0, 0.5, "distance between primary furrows of the skin relief", "Hashimoto 1974")
     furrow_depth_um: float = _number(0.0, 150.0, 40.0, "depth of the primary furrows", "Hashimoto 1974: 20-100 um")
     follicle_density_per_cm2: float = _number(0.0, 400.0, 20.0, "follicular openings per cm^2", "Otberg 2004: 14-292")
+    dermatoglyph_spacing_mm: float = _number(0.0, 1.5, 0.0, "distance between the parallel furrows of glabrous skin (palm, sole); 0 = hairy skin", "Saida 2004; Cummins 1943: 0.4-0.6 mm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,69 @@ class Lesion:
     globule_density_per_mm2: float = _number(0.0, 30.0, 2.0, "nests (globules) per mm^2 of lesion", "Argenziano 2003")
     globule_diameter_um: float = _number(40.0, 400.0, 130.0, "mean diameter of a globule", "Argenziano 2003")
     blood_factor: float = _number(0.5, 5.0, 1.3, "blood fraction under the lesion over that of the skin", "synthskin, by design")
+
+
+@dataclass(frozen=True, slots=True)
+class Structures:
+    """Dermoscopic structures of the lesion. The first number of each is 0 where it is absent; all are absent by default.
+
+    The numbers of the pigment network and of globules that are not here stand in `Lesion`.
+    """
+
+    pigment_network_atypia: float = _number(0.0, 1.0, 0.0, "uneven width, mesh and darkness of the network's lines; from 0.5 the network counts as atypical", "Argenziano 2003")
+    globules_rim: float = _number(0.0, 1.0, 0.0, "share of the globules that stand in a ring at the border", "Kittler 2000: growing nevi")
+    negative_network_strength: float = _number(0.0, 1.0, 0.0, "pale lines between elongated pigmented islands", "Pizzichetta 2013")
+    parallel_ridge_strength: float = _number(0.0, 1.0, 0.0, "melanin in the crests of glabrous skin, of the lesion's junctional melanin", "Saida 2004")
+    parallel_furrow_strength: float = _number(0.0, 1.0, 0.0, "melanin in the furrows of glabrous skin, of the lesion's junctional melanin", "Saida 2004")
+    follicular_pigment_strength: float = _number(0.0, 1.0, 0.0, "grey-brown rings and rhomboids around follicles", "Schiffner 2000")
+    dots_density_per_mm2: float = _number(0.0, 30.0, 0.0, "small round clumps of melanin high in the epidermis", "Argenziano 2003")
+    dots_diameter_um: float = _number(20.0, 120.0, 70.0, "mean diameter of a dot", "Argenziano 2003: under 0.1 mm")
+    streaks_density_per_mm: float = _number(0.0, 5.0, 0.0, "radial lines at the border per mm of it", "Argenziano 2003")
+    streaks_length_mm: float = _number(0.1, 2.0, 0.6, "mean length of a streak", "Argenziano 2003; length by design")
+    streaks_share: float = _number(0.05, 1.0, 1.0, "share of the border that has them", "Argenziano 2003")
+    pseudopods_density_per_mm: float = _number(0.0, 4.0, 0.0, "finger-like ends with a bulb at the border per mm of it", "Argenziano 2003")
+    pseudopods_length_mm: float = _number(0.1, 2.0, 0.5, "mean length of a pseudopod", "Argenziano 2003; length by design")
+    pseudopods_share: float = _number(0.05, 1.0, 0.5, "share of the border that has them", "Argenziano 2003")
+    blotch_strength: float = _number(0.0, 1.0, 0.0, "dark brown to black area without structure: 1 adds 20 um of melanin", "Argenziano 2003")
+    blotch_share: float = _number(0.02, 0.9, 0.25, "share of the lesion's area", "Argenziano 2003")
+    blue_white_veil_strength: float = _number(0.0, 1.0, 0.0, "melanin sheet under a thick pale epidermis: 1 is a column of 12 um", "Argenziano 2003; Massi 2001")
+    blue_white_veil_share: float = _number(0.02, 0.95, 0.3, "share of the lesion's area", "Argenziano 2003")
+    blue_white_veil_depth_um: float = _number(20.0, 300.0, 90.0, "depth of the sheet below the junction", "Massi 2001; depth by design")
+    regression_strength: float = _number(0.0, 1.0, 0.0, "scar: share of the pigment that is lost, with fibrosis of the upper dermis", "Zalaudek 2004")
+    regression_share: float = _number(0.02, 0.95, 0.3, "share of the lesion's area", "Zalaudek 2004: 10-50 % and over")
+    peppering_density_per_mm2: float = _number(0.0, 60.0, 0.0, "grey specks of melanin in macrophages of the upper dermis", "Zalaudek 2004; density by design")
+    milia_like_cyst_density_per_mm2: float = _number(0.0, 4.0, 0.0, "intraepidermal keratin balls", "Braun 2002")
+    milia_like_cyst_diameter_um: float = _number(80.0, 600.0, 220.0, "mean diameter", "Braun 2002: 0.1-1 mm")
+    comedo_like_opening_density_per_mm2: float = _number(0.0, 4.0, 0.0, "keratin plugs in dilated follicles, darkened at the top", "Braun 2002")
+    comedo_like_opening_diameter_um: float = _number(100.0, 900.0, 280.0, "mean diameter", "Braun 2002: up to 1 mm")
+    fissures_strength: float = _number(0.0, 1.0, 0.0, "brain-like ridges and pigmented fissures", "Braun 2002")
+    fissures_width_um: float = _number(100.0, 900.0, 380.0, "distance from fissure to fissure", "Kopf 2006; by design")
+    scale_strength: float = _number(0.0, 1.0, 0.0, "loose keratin on the surface: 1 is 40 um that scatter 4 times as much", "Zalaudek 2012")
+    scale_share: float = _number(0.02, 1.0, 0.4, "share of the lesion's area", "Zalaudek 2012; by design")
+    ulceration_strength: float = _number(0.0, 1.0, 0.0, "loss of the epidermis, with blood at the surface", "Menzies 2000")
+    ulceration_share: float = _number(0.01, 0.8, 0.12, "share of the lesion's area", "Menzies 2000; by design")
+    central_white_patch_strength: float = _number(0.0, 1.0, 0.0, "scar-like centre: fibrosis and loss of pigment", "Zaballos 2008")
+    central_white_patch_share: float = _number(0.02, 0.8, 0.25, "share of the lesion's area", "Zaballos 2008")
+    shiny_white_streaks_density_per_mm2: float = _number(0.0, 6.0, 0.0, "short straight bundles of collagen that depolarise at once", "Marghoob 2009; Liebman 2012")
+    shiny_white_streaks_length_mm: float = _number(0.1, 3.0, 0.7, "mean length", "Liebman 2012; length by design")
+    leaf_like_area_count: int = _integer(0, 12, 0, "brown to grey-blue bulbous extensions at the border", "Menzies 2000")
+    leaf_like_area_length_mm: float = _number(0.2, 3.0, 1.0, "mean length", "Menzies 2000; length by design")
+    blue_grey_ovoid_nest_count: int = _integer(0, 20, 0, "large dermal nests of pigmented basaloid cells", "Menzies 2000")
+    blue_grey_ovoid_nest_diameter_mm: float = _number(0.15, 3.0, 0.7, "mean diameter", "Menzies 2000; size by design")
+    arborizing_vessels_density_per_mm: float = _number(0.0, 4.0, 0.0, "mm of branching vessels per mm^2 of lesion", "Menzies 2000; Argenziano 2004")
+    arborizing_vessels_width_um: float = _number(40.0, 300.0, 110.0, "diameter of a stem", "Argenziano 2004: stems 0.2 mm, ends 0.01 mm")
+    dotted_vessels_density_per_mm2: float = _number(0.0, 20.0, 0.0, "capillary tips seen end on", "Argenziano 2004")
+    dotted_vessels_diameter_um: float = _number(20.0, 150.0, 50.0, "mean diameter", "Argenziano 2004: 0.01-0.02 mm; glomerular 0.05-0.15 mm")
+    dotted_vessels_clump: float = _number(0.0, 1.0, 0.2, "0 evenly spread ... 1 in clusters", "Zalaudek 2004")
+    curved_vessels_density_per_mm2: float = _number(0.0, 10.0, 0.0, "comma- and hairpin-shaped vessels", "Argenziano 2004")
+    curved_vessels_width_um: float = _number(20.0, 150.0, 45.0, "mean width", "Argenziano 2004: 0.03-0.05 mm")
+    red_lacunae_density_per_mm2: float = _number(0.0, 20.0, 0.0, "dilated vessels full of blood, as closely as they fit", "Wolf 1998; Zaballos 2007")
+    red_lacunae_diameter_um: float = _number(100.0, 1500.0, 450.0, "mean diameter", "Wolf 1998; Zaballos 2007")
+    red_lacunae_depth_um: float = _number(0.0, 400.0, 20.0, "depth of their roof under the junction", "Zaballos 2007; by design")
+    red_lacunae_thrombosis: float = _number(0.0, 1.0, 0.0, "share that is thrombosed and black", "Zaballos 2007: dark lacunae of angiokeratoma")
+    red_pseudonetwork_strength: float = _number(0.0, 1.0, 0.0, "redness between pale follicular openings (strawberry)", "Zalaudek 2006")
+    acanthosis_thickness_um: float = _number(0.0, 160.0, 0.0, "how much thicker the epidermis is in the lesion", "Ackerman 2002; by design")
+    acanthosis_keratin_um: float = _number(0.0, 120.0, 0.0, "stratum corneum in the lesion beyond the skin's", "Ackerman 2002; by design")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +217,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class SampleRecord:
-    """One picture: identity and six groups of parameters. (preset, seed, index) decide all of it."""
+    """One picture: identity and groups of parameters. (preset, seed, index) decide all of it.
+
+    `variant` names the form of the diagnosis whose laws were drawn from; it is "" where there is none.
+    """
 
     preset: str
     set_hash: str
@@ -166,6 +233,8 @@ class SampleRecord:
     camera: Camera
     artefacts: Artefacts = field(default_factory=Artefacts)
     device: Device = field(default_factory=Device)
+    structures: Structures = field(default_factory=Structures)
+    variant: str = ""
 
     def __post_init__(self) -> None:
         for group in GROUPS:
@@ -182,7 +251,7 @@ class SampleRecord:
         """Inverse of `to_dict`; raises RecordError on unknown or missing keys."""
         data = dict(data)
         for name, cls in GROUPS.items():
-            if name in ("artefacts", "device") and name not in data:
+            if name in ("artefacts", "device", "structures") and name not in data:
                 continue  # rows written before these groups: none of it was there
             known = {f.name for f in dataclasses.fields(cls)}
             unknown = set(data[name]) - known
@@ -194,6 +263,7 @@ class SampleRecord:
 
 GROUPS: dict[str, type] = {
     "skin": Skin, "hair": Hair, "lesion": Lesion, "camera": Camera, "artefacts": Artefacts, "device": Device,
+    "structures": Structures,
 }
 
 

@@ -38,7 +38,7 @@ BAD = [
     (["render", "--set", "hair.cnt=1"], ["hair.cnt", "did you mean 'hair.count'"]),
     (["render", "--set", "hair.count=900"], ["hair.count=900", "0 to 400"]),
     (["render", "--set", "hair.count"], ["key=value"]),
-    (["render", "--diagnosis", "MEL=0.2,NV=0.8"], ["MEL", "not implemented", "NV, healthy"]),
+    (["render", "--diagnosis", "MELL=0.2,NV=0.8"], ["MELL", "did you mean 'MEL'"]),
     (["render", "--diagnosis", "NV=-1"], ["NV", "0 or more"]),
     (["render", "--n", "0"], ["--n 0", "1 to"]),
     (["render", "--n", "-5"], ["--n -5", "1 to"]),

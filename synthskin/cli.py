@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from synthskin import __version__
+from synthskin.cli_data import register
 from synthskin.conventions import default_spp
 
 app = typer.Typer(
@@ -52,7 +53,13 @@ def render(
     seed: Annotated[int, typer.Option(help="Seed; 0 is a seed.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder to write; out/<preset>-s<seed> if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or llvm.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that render.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes that render (default 1; on Ray all that the cluster "
+                                                   "has room for).", show_default=False)] = None,
+    shard: Annotated[str | None, typer.Option(help="Only this share of the samples, such as 3/16; join the folders "
+                                                 "with `synthskin merge`.")] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    ray_address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; RAY_ADDRESS, else this "
+                                                       "machine, if left out.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a set.")] = False,
     maps: Annotated[bool, typer.Option("--maps", help="Write maps of melanin, blood, depth and height too.")] = False,
     no_denoise: Annotated[bool, typer.Option("--no-denoise", help="Leave out the denoiser.")] = False,
@@ -73,11 +80,14 @@ def render(
         chosen = chosen.with_diagnosis(diagnosis)
     if tone is not None:
         chosen = chosen.with_tones(tone)
-    from synthskin.run import EngineOptions, RunRequest, render_run
+    from synthskin.run import EngineOptions, RunRequest, Shard, render_run
 
-    target = out if out is not None else Path("out") / f"{chosen.name}-s{seed}"
+    share = None if shard is None else Shard.parse(shard)
+    suffix = "" if share is None else share.folder_suffix
+    target = out if out is not None else Path("out") / f"{chosen.name}-s{seed}{suffix}"
     options = EngineOptions(size, default_spp(size) if spp is None else spp, not no_denoise, device, maps)
-    result = render_run(RunRequest(chosen, n, seed, target, options, workers, overwrite), progress=make_progress())
+    request = RunRequest(chosen, n, seed, target, options, workers, overwrite, share, executor, ray_address)
+    result = render_run(request, progress=make_progress())
     if profile:
         _print_profile(result.timings_s, result.made, result.seconds)
     if as_json:
@@ -85,13 +95,19 @@ def render(
             "dir": str(result.directory), "preview": None if result.preview is None else str(result.preview),
             "preset": chosen.name, "set_hash": chosen.hash, "seed": seed, "n": n, "made": result.made,
             "kept": result.kept, "seconds": round(result.seconds, 3), "device": result.device,
-            "interrupted": result.interrupted,
+            "interrupted": result.interrupted, "failed": {str(key): why for key, why in result.failed.items()},
             "timings_s": {key: round(value, 4) for key, value in sorted(result.timings_s.items())},
         }))
     if result.interrupted:
-        _say(f"interrupted: {result.kept + result.made} of {n} samples are in {result.directory}; "
+        _say(f"interrupted: {result.kept + result.made} of {result.n} samples are in {result.directory}; "
              "the same command again continues")
         raise typer.Exit(130)
+    for index, reason in result.failed.items():
+        _say(f"sample {index} failed: {reason}")
+    if result.failed:
+        _say(f"error: {len(result.failed)} of {result.n} samples could not be made, the others are in "
+             f"{result.directory}; the same command again tries them once more")
+        raise typer.Exit(3)
     if not as_json:
         kept = f", {result.kept} kept" if result.kept else ""
         typer.echo(f"{result.made} samples made{kept} in {result.seconds:.1f} s on {result.device}")
@@ -182,6 +198,9 @@ def doctor(
         typer.echo(describe(report))
     if not report["ok"]:
         raise typer.Exit(1)
+
+
+register(app)
 
 
 def _print_profile(timings_s: dict[str, float], made: int, seconds: float) -> None:

@@ -128,11 +128,29 @@ def test_validate_finds(folder, name):
     assert all("\n" not in fault for fault in faults)
 
 
-def test_unfinished_last_line_and_orphans_are_no_fault(folder):
+def test_unfinished_last_line_of_an_open_set_and_orphans_are_no_fault(folder):
+    """What a kill may leave: the card says that a run has the set open."""
+    card = json.loads((folder / "dataset.json").read_text())
+    assert "open" not in card["run"]
+    card["run"]["open"] = True
+    (folder / "dataset.json").write_text(json.dumps(card))
     append(folder, b'{"file_name": "images/0000')
     (folder / "images/000009.png").write_bytes((folder / "images/000001.png").read_bytes())
     assert validate(folder) == []
     assert len(read_rows(folder)) == 8
+
+
+def test_cut_last_line_of_a_finished_set_is_named(folder):
+    rows = folder / "metadata.jsonl"
+    os.truncate(rows, rows.stat().st_size - 9)
+    assert validate(folder) == ["metadata.jsonl, line 8: is cut off"]
+
+
+def test_faults_print_no_control_characters(folder):
+    row = read_rows(folder)[0] | {"preset": "x\x1b[2J\ny"}
+    append(folder, (json.dumps(row) + "\n").encode())
+    assert any("the card says" in fault for fault in validate(folder))
+    assert all(fault.isprintable() for fault in validate(folder))
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "images/../../x", "", "a//b", "./a", "a\\b", "a\0b"])

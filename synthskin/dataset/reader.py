@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from synthskin.dataset.card import MAX_CARD_BYTES, Card, parse_card
 from synthskin.dataset.encode import read_npz, read_png
-from synthskin.dataset.format import MAX_ROW_BYTES, DatasetError, Sample, media_paths, parse_row
+from synthskin.dataset.format import MAX_ROW_BYTES, DatasetError, Sample, media_paths, parse_row, short
 
 _MEDIA_FOLDERS: Final = ("images", "masks", "instances", "hair", "maps")
 _NAMED_FOLDERS: Final = ("attributes", "artefacts")
@@ -69,17 +69,20 @@ def read_lines(directory: Path) -> Iterator[tuple[int, bytes, bool]]:
                 return
 
 
-def read_rows(directory: Path) -> list[dict[str, Any]]:
-    """All rows; raises DatasetError at the first bad one. An unfinished last line (a run under way) is left out."""
-    rows = []
+def iter_rows(directory: Path) -> Iterator[dict[str, Any]]:
+    """Row after row; raises DatasetError at the first bad one, but for an unfinished last line (a run under way)."""
     for number, line, ended in read_lines(directory):
         try:
-            rows.append(parse_row(line))
+            yield parse_row(line)
         except DatasetError as error:
             if not ended:
                 break
             raise DatasetError(f"{directory}/metadata.jsonl, line {number}: {error}") from None
-    return rows
+
+
+def read_rows(directory: Path) -> list[dict[str, Any]]:
+    """All rows, as `iter_rows`."""
+    return list(iter_rows(directory))
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def check_files(directory: Path, row: dict[str, Any], card: Card) -> str | None:
 def validate(directory: str | Path) -> list[str]:
     """Every fault of a set, one line each; [] if it keeps the contract. Raises DatasetError if there is no set."""
     directory = Path(directory)
-    card, _ = read_card(directory)
+    card, run = read_card(directory)
     faults: list[str] = []
     for name in ("README.md", "preset.toml"):
         if not (directory / name).is_file():
@@ -163,14 +166,16 @@ def validate(directory: str | Path) -> list[str]:
         except DatasetError as error:
             if ended:
                 faults.append(f"{where}: {error}")
-            continue  # an unfinished last line is a run under way, or one that was killed
+            elif run.get("open") is not True:  # else a run is under way, or was killed
+                faults.append(f"{where}: is cut off")
+            continue
         if row["index"] in seen:
             faults.append(f"{where}: index {row['index']} comes twice")
         seen.add(row["index"])
         for key, wanted in (("set_hash", card.set_hash), ("seed", card.seed), ("generator", card.generator),
                             ("preset", card.preset)):
             if row[key] != wanted:
-                faults.append(f"{where}: {key}={row[key]}, the card says {wanted}")
+                faults.append(f"{where}: {key}={short(row[key])}, the card says {short(wanted)}")
         problem = check_files(directory, row, card)
         if problem:
             faults.append(f"{where}: {problem}")

@@ -1,0 +1,42 @@
+"""Commands about whole data sets: merge. As in cli.py, no logic here and imports inside the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command("merge")(merge)
+
+
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of the shards.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Join the folders of `render --shard` into the folder that one run would have written.
+
+    Exit 0, or 3 if samples are missing; the same command again takes up those that have been finished since.
+    """
+    from synthskin.dataset.merge import merge_sets
+    from synthskin.progress import make_progress
+
+    result = merge_sets(folders, out, make_progress(verb="merging"))
+    if as_json:
+        typer.echo(json.dumps({"dir": str(out), "n": result.n, "samples": result.samples, "copied": result.copied,
+                               "missing": list(result.missing[:1000])}))
+    else:
+        typer.echo(f"{result.samples} of {result.n} samples in {out}, {result.copied} copied")
+    if result.missing:
+        some = ", ".join(map(str, result.missing[:5])) + (" ..." if len(result.missing) > 5 else "")
+        print(f"error: {len(result.missing)} samples are missing ({some}); finish their shards and give the same "
+              "command again", file=sys.stderr, flush=True)
+        raise typer.Exit(3)

@@ -12,6 +12,7 @@ import collections
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final
@@ -116,7 +117,7 @@ class RayPool:
         """Render on the cluster; write here, in the order they come."""
         ray = self._ray
         task = ray.remote(**self._share)(_work)
-        setting = ray.put((self._factory, self.options, self._request))
+        setting = ray.put((uuid.uuid4().hex, self._factory, self.options, self._request))
         waiting = collections.deque((index, 1) for index in missing)
         running: dict[Any, tuple[int, int]] = {}
         last = time.monotonic()
@@ -165,15 +166,16 @@ _NO_ENGINE: Final = "no engine: "
 _engine: dict[str, Any] = {}
 
 
-def _work(setting: tuple[EngineFactory, EngineOptions, RunRequest], index: int) -> tuple[Any, str, dict[str, float]]:
+def _work(
+    setting: tuple[str, EngineFactory, EngineOptions, RunRequest], index: int
+) -> tuple[Any, str, dict[str, float]]:
     """In a worker of the cluster: (encoded sample, device, seconds), or (None, why not, {})."""
-    factory, options, request = setting
-    if _engine.get("options") != (options, request.preset.hash):
+    run_id, factory, options, request = setting
+    if _engine.get("run_id") != run_id:  # the process may have served another run
         try:
-            _engine["engine"] = factory(options)
+            _engine.update(engine=factory(options), run_id=run_id)
         except Exception as error:
             return None, _NO_ENGINE + _reason(error), {}
-        _engine["options"] = (options, request.preset.hash)
     engine = _engine["engine"]
     try:
         made, spent = render_one(engine, request, index)

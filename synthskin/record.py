@@ -210,7 +210,7 @@ class Device:
 
     profile: str = _choice(DEVICE_PROFILES, "colourimetric", "named device profile", "synthskin/physics/devices")
     exposure_ev: float = _number(-2.0, 2.0, 0.0, "exposure over that of the white tile, in stops", "synthskin, by design")
-    white_balance_mired: float = _number(-150.0, 150.0, 0.0, "shift of the light's reciprocal colour temperature that was not balanced; positive is warmer", "CIE 15: daylight locus")
+    white_balance_mired: float = _number(-110.0, 150.0, 0.0, "shift of the light's reciprocal colour temperature that was not balanced; positive is warmer", "CIE 15: daylight locus")
     tint: float = _number(-0.3, 0.3, 0.0, "magenta (positive) or green (negative) cast, in log2 of the green gain", "synthskin, by design")
     noise_scale: float = _number(0.0, 8.0, 1.0, "factor on the profile's sensor noise", "synthskin, by design")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthskin.physics import anatomy, camera, flat_skin, labels, render
+from synthskin.physics import anatomy, artefacts, camera, flat_skin, labels, render
 from synthskin.physics.hair import hair_mask
 from synthskin.physics.llvm import DeviceError
 from synthskin.record import SampleRecord
@@ -134,8 +134,11 @@ class Engine:
         with self._timed("fields"):
             scene = self.scene(record)
         picture = self.linear(record, scene)
+        with self._timed("artefacts"):
+            finished, artefact_masks = artefacts.apply(picture.clean, record, furrow_map(scene, size), scene.hair)
+        with self._timed("camera"):
+            image = camera.develop(finished, record)
         with self._timed("labels"):
-            image = camera.encode(picture.clean)
             mask = np.zeros((size, size), np.uint8)
             visible = None
             tissue = scene.tissue
@@ -151,14 +154,16 @@ class Engine:
                 for name, where in sorted(scene.attributes.items())
             }
             attributes = {name: value for name, value in attributes.items() if value.any()}
-            ita_image, contrast = camera.measure(image, mask, hair, record.camera)
+            ita_image, contrast = camera.measure(
+                image, mask, hair, record.camera, artefacts.hides_skin(artefact_masks, size)
+            )
             ita = flat_skin.ita_of_skin(record.skin)
         return RenderedSample(
             image=image,
             mask=mask,
             hair=hair,
             attributes=attributes,
-            artefacts={},
+            artefacts=artefact_masks,
             maps=depth_maps(scene, size) if self.settings.maps else {},
             ita_deg=ita,
             ita_image_deg=ita_image,
@@ -179,6 +184,14 @@ def footprint_to_picture(where: NDArray[np.bool_], tissue: Any, size_px: int) ->
     """A map on the grid's columns, seen at the picture's pixels."""
     index = _pixel_columns(tissue, size_px)
     return np.asarray(where)[index[:, None], index]
+
+
+def furrow_map(scene: Any, size_px: int) -> F32:
+    """Relief at the picture's pixels, 0 on a plateau ... 1 in the deepest furrow."""
+    index = _pixel_columns(scene.tissue, size_px)
+    height = scene.surface_height_um[index[:, None], index]
+    span = float(height.max() - height.min())
+    return np.asarray((height.max() - height) / span if span > 0 else np.zeros_like(height), np.float32)
 
 
 def depth_maps(scene: Any, size_px: int) -> dict[str, F32]:

@@ -56,10 +56,14 @@ class TissueGrid:
 
 @dataclass(frozen=True, slots=True)
 class HairStrand:
-    """One hair: control points (k, 4) as x, y, z (mm, z negative above the skin), radius (mm)."""
+    """One hair: control points (k, 4) as x, y, z (mm, z negative above the skin), radius (mm).
+
+    `kind` is '' for the hair of the record's `hair` group, thick_hair or thin_hair where it is an artefact.
+    """
 
     points_mm: F32
     vellus: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

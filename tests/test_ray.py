@@ -120,10 +120,11 @@ def test_failed_samples_are_printed_with_exit_3(tmp_path, monkeypatch, capsys):
     assert out.err.splitlines()[-1].startswith("error: 1 of 6 samples could not be made")
 
 
-def test_no_cluster_at_the_address_is_one_line(tmp_path):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no.such.host.invalid:6379", "???"])
+def test_no_cluster_at_the_address_is_one_line(tmp_path, address):
     done = subprocess.run(
         [sys.executable, "-m", "synthskin.cli", "render", "--n", "1", "--out", "x", "--executor", "ray",
-         "--ray-address", "localhost"], capture_output=True, text=True, cwd=tmp_path, timeout=60,
+         "--ray-address", address], capture_output=True, text=True, cwd=tmp_path, timeout=60,
         env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1 and "ray start --head" in done.stderr, done.stderr

@@ -11,6 +11,8 @@ from __future__ import annotations
 import collections
 import logging
 import os
+import re
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ from synthskin.run.request import (
 ATTEMPTS: Final = 3
 #: Seconds without a finished sample after which the cluster is asked whether it still has what a task needs.
 STALL_S: Final = 60.0
+CONNECT_S: Final = 10.0
 _MISSING: Final = "--executor ray: Ray is not installed; type pip install 'synthskin[ray]', or leave --executor out"
 
 
@@ -63,6 +66,7 @@ class RayPool:
         self._ray = ray
         if not ray.is_initialized():
             address = self._request.ray_address
+            _check_reachable(address or os.environ.get("RAY_ADDRESS"))
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
@@ -160,6 +164,19 @@ class RayPool:
             if there.get(name, 0) < self._share[key]:
                 raise RunError(f"the cluster has lost its workers (no free {name} is left in it); "
                                f"{len(writer.finished)} samples are kept; the same command again continues")
+
+
+def _check_reachable(address: str | None) -> None:
+    """Refuse host:port where nothing listens; Ray itself would try for minutes."""
+    found = re.fullmatch(r"(?:ray://)?([^/:]+):(\d{1,5})", address or "")
+    if found is None:
+        return
+    try:
+        with socket.create_connection((found[1], int(found[2])), timeout=CONNECT_S):
+            pass
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise RunError(f"--ray-address {address}: nothing answers there ({error}); start a cluster with `ray start "
+                       "--head`, or leave --ray-address out for one on this machine alone") from None
 
 
 _NO_ENGINE: Final = "no engine: "

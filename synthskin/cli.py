@@ -68,6 +68,10 @@ def render(
     ] = None,
     diagnosis: Annotated[str | None, typer.Option(help="Weights such as MEL=0.2,NV=0.8 or MEL/nodular=1.")] = None,
     tone: Annotated[str | None, typer.Option(help="Weights of skin tones such as fst1=1,fst6=3.")] = None,
+    confound: Annotated[
+        list[str] | None, typer.Option(help="Probability of an artefact by diagnosis, ink:MEL=0.9,NV=0.1; "
+                                            "may be given several times.")
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show where a sample's time goes.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,6 +84,8 @@ def render(
         chosen = chosen.with_diagnosis(diagnosis)
     if tone is not None:
         chosen = chosen.with_tones(tone)
+    if confound:
+        chosen = chosen.with_confounds(confound)
     from synthskin.run import EngineOptions, RunRequest, Shard, render_run
 
     share = None if shard is None else Shard.parse(shard)

@@ -38,6 +38,7 @@ def draw(preset: Preset, seed: int, index: int) -> SampleRecord:
     variant = _pick(forms, hash_uniform(preset.name, seed, index, "variant")) if forms else None
     tones = [(tone, tone.weight) for tone in preset.tones]
     tone = _pick(tones, hash_uniform(preset.name, seed, index, "tone")) if tones else None
+    chances = {confound.key: confound.probability(diagnosis) for confound in preset.confounds}
     groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
     for key, own in preset.fields.items():
         law = own
@@ -45,10 +46,13 @@ def draw(preset: Preset, seed: int, index: int) -> SampleRecord:
             law = tone.fields.get(key, law) if tone is not None else law
             law = variant.fields.get(key, law) if variant is not None else law
         group, _, name = key.partition(".")
-        if law.zero_probability > 0 and (
+        chance = chances.get(key)
+        if chance is not None:
+            value: Any = int(hash_uniform(preset.name, seed, index, f"{key}#zero") >= 1.0 - chance)
+        elif law.zero_probability > 0 and (
             hash_uniform(preset.name, seed, index, f"{key}#zero") < law.zero_probability
         ):
-            value: Any = 0 if law.law == "integer" or isinstance(law.args[0], int) else 0.0
+            value = 0 if law.law == "integer" or isinstance(law.args[0], int) else 0.0
         else:
             value = law.inverse_cdf(hash_uniform(preset.name, seed, index, key))
         groups[group][name] = value

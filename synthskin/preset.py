@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from synthskin.confound import Confound, parse_confound, read_confound
 from synthskin.conventions import DIAGNOSES, HEALTHY
 from synthskin.laws import (
     LAWS,
@@ -55,7 +56,8 @@ class Preset:
     fields       {key: FieldLaw}         every key of record.field_specs()
     variants     (Variant, ...)          forms of the diagnoses; their laws come before `fields` unless pinned
     tones        (Tone, ...)             populations of skin, weights sum to 1; empty: the skin of `fields`
-    overrides    what --set, --diagnosis and --tone changed, in words
+    confounds    (Confound, ...)         probabilities of artefacts that depend on the diagnosis
+    overrides    what --set, --diagnosis, --tone and --confound changed, in words
     """
 
     name: str
@@ -65,6 +67,7 @@ class Preset:
     overrides: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
     tones: tuple[Tone, ...] = ()
+    confounds: tuple[Confound, ...] = ()
 
     @cached_property
     def reachable(self) -> tuple[Variant, ...]:
@@ -89,6 +92,8 @@ class Preset:
             canonical["variants"] = [v.identity() for v in self.reachable]
         if self.tones:
             canonical["tones"] = [tone.identity() for tone in self.tones]
+        if self.confounds:
+            canonical["confound"] = [confound.identity() for confound in self.confounds]
         text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
@@ -102,6 +107,8 @@ class Preset:
             lines += law_lines(law)
         for tone in self.tones:
             lines += tone.toml_lines()
+        for confound in self.confounds:
+            lines += confound.toml_lines()
         for variant in self.reachable:
             lines += variant.toml_lines()
         return "\n".join(lines) + "\n"
@@ -143,6 +150,26 @@ class Preset:
         weights = parse_weights("--tone", text, "fst1=1,fst6=3")
         shown = f"--tone {one_line(text)}"
         return replace(self, tones=_tones(weights, shown), overrides=(*self.overrides, shown))
+
+    def with_confounds(self, texts: Sequence[str]) -> Preset:
+        """Copy in which artefacts depend on the diagnosis as in `ink:MEL=0.9,NV=0.1`; raises PresetError."""
+        made = {confound.artefact: confound for confound in self.confounds}
+        given: set[str] = set()
+        for text in texts:
+            confound, shown = parse_confound(text), f"--confound {one_line(text)}"
+            if confound.artefact in given:
+                raise PresetError(f"{shown}: {confound.artefact} is given twice; write its diagnoses in one option")
+            if self.fields[confound.key].pinned:
+                raise PresetError(f"{shown}: {confound.key} is set by --set too; leave one of them out")
+            own = dict(self.diagnosis)
+            for name, _ in confound.probabilities:
+                if name not in own:
+                    raise PresetError(f"{shown}: {name} never occurs in this preset; it has {', '.join(own)}")
+            made[confound.artefact] = confound
+            given.add(confound.artefact)
+        order = tuple(made[name] for name in sorted(made))
+        notes = tuple(f"--confound {one_line(text)}" for text in texts)
+        return replace(self, confounds=order, overrides=self.overrides + notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +232,7 @@ def load_preset(name_or_path: str | Path) -> Preset:
     where = str(path)
     variants: dict[str, Variant] = {}
     tones: tuple[Tone, ...] = ()
+    confounds: dict[str, Confound] = {}
     for document in reversed(chain):
         weights, fields = document.parse()
         if weights is not None:
@@ -214,12 +242,13 @@ def load_preset(name_or_path: str | Path) -> Preset:
         variants |= read_variants(document.data.get("variants", {}), document, variants)
         if "tones" in document.data:
             tones = document.tones()
+        confounds |= document.confounds()
     if table is None:
         raise PresetError(f"{path}: the table [diagnosis] is missing; write for example [diagnosis] NV = 0.9")
     head = chain[0].data
     everything = tuple(variants.values())
     return Preset(head["name"], head.get("description", ""), _weights(table, where, everything), merged_fields,
-                  variants=everything, tones=tones)
+                  variants=everything, tones=tones, confounds=tuple(confounds[name] for name in sorted(confounds)))
 
 
 def parse_set(text: str) -> tuple[str, FieldLaw]:
@@ -269,7 +298,8 @@ class _Document:
         return f"{self.path}, line {at + 1}" if at >= 0 else str(self.path)
 
     def parse(self) -> tuple[dict[str, Any] | None, dict[str, FieldLaw]]:
-        allowed = ("name", "description", "extends", "diagnosis", "fields", "variants", "variants_from", "tones")
+        allowed = ("name", "description", "extends", "diagnosis", "fields", "variants", "variants_from", "tones",
+                   "confound")
         for key in self.data:
             if key not in allowed:
                 raise PresetError(f"{self.where(key)}: unknown key '{key}'{nearest(key, allowed)}; "
@@ -292,6 +322,13 @@ class _Document:
                 raise PresetError(f"{where}: {key} is a table with one law, for example uniform = [low, high]")
             fields[key] = read_law(where, key, body, self)
         return table, fields
+
+    def confounds(self) -> dict[str, Confound]:
+        """[confound.ink] MEL = 0.9"""
+        table = self.data.get("confound", {})
+        if not isinstance(table, dict):
+            raise PresetError(f"{self.where('confound')}: confounds are tables, [confound.ink] MEL = 0.9")
+        return {name: read_confound(self.where(f"[confound.{name}"), name, body) for name, body in table.items()}
 
     def borrowed_variants(self) -> dict[str, Variant]:
         """Variants of the presets named in `variants_from`."""

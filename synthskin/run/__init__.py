@@ -179,9 +179,10 @@ def make_card(request: RunRequest, device: str) -> Card:
         view = float(limits[0]) if limits[0] == limits[1] else [float(limits[0]), float(limits[1])]
     o = request.options
     return Card(
-        generator="physics", preset=request.preset.name, set_hash=request.preset.hash, seed=request.seed, n=request.n,
+        generator="physics", preset=request.preset.name, set_hash=request.set_hash, seed=request.seed, n=request.n,
         size_px=o.size_px, field_of_view_mm=view,
-        engine={"spp": o.spp, "denoise": o.denoise, "device": device, "maps": o.maps},
+        engine={"spp": o.spp, "denoise": o.denoise, "device": device, "maps": o.maps,
+                **({} if request.plan is None else {"variation": request.plan.settings()})},
         description=request.preset.description,
     )
 

@@ -7,15 +7,14 @@ from typing import Any
 
 from synthskin.dataset.encode import EncodedSample, encode_sample
 from synthskin.dataset.writer import DatasetWriter
-from synthskin.draw import draw
 from synthskin.rows import make_sample
 from synthskin.run.request import EngineLike, RunError, RunRequest
 
 
-def render_one(engine: EngineLike, request: RunRequest, index: int) -> tuple[Any, dict[str, float]]:
-    """((record, rendered), seconds by stage); running out of memory becomes a RunError."""
+def render_one(engine: EngineLike, request: RunRequest, index: int) -> tuple[tuple[Any, Any, int], dict[str, float]]:
+    """((record, rendered, index), seconds by stage); running out of memory becomes a RunError."""
     t0 = time.perf_counter()
-    record = draw(request.preset, request.seed, index)
+    record = request.record(index)
     t1 = time.perf_counter()
     try:
         rendered = engine.render(record)
@@ -28,10 +27,10 @@ def render_one(engine: EngineLike, request: RunRequest, index: int) -> tuple[Any
     spent = {"draw": t1 - t0, **rendered.timings_s}
     rest = time.perf_counter() - t1 - sum(rendered.timings_s.values())
     spent["other"] = max(rest, 0.0)
-    return (record, rendered), spent
+    return (record, rendered, index), spent
 
 
-def encode_one(made: tuple[Any, Any], spent: dict[str, float]) -> EncodedSample:
+def encode_one(made: tuple[Any, Any, int], spent: dict[str, float]) -> EncodedSample:
     t0 = time.perf_counter()
     encoded = encode_sample(make_sample(*made))
     spent["encode"] = time.perf_counter() - t0

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from synthskin.dataset.format import MAX_SAMPLES
+from synthskin.draw import draw
 from synthskin.preset import Preset
+from synthskin.record import SampleRecord
 from synthskin.rows import Rendered
 
 MIN_SIZE_PX: Final = 32
@@ -81,6 +85,15 @@ class Shard:
         return range(self.number - 1, n, self.of)
 
 
+class Plan(Protocol):
+    """Which record stands at an index, where it is not the preset's own draw (synthskin.variation)."""
+
+    def record(self, preset: Preset, seed: int, index: int) -> SampleRecord: ...
+    def settings(self) -> dict[str, Any]:
+        """What must match when the run is continued; plain JSON, written into the card."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """One run as it was asked for. `options.device` is as the user wrote it: auto, cuda or llvm.
@@ -88,6 +101,7 @@ class RunRequest:
     workers      processes that render; None leaves it to the executor: 1, or all a cluster has
     shard        only this share of the indices
     executor     local, or ray with `ray_address` (None: RAY_ADDRESS, else a cluster of this machine alone)
+    plan         None: index i is draw(preset, seed, i)
     """
 
     preset: Preset
@@ -100,6 +114,21 @@ class RunRequest:
     shard: Shard | None = None
     executor: str = "local"
     ray_address: str | None = None
+    plan: Plan | None = None
+
+    @property
+    def set_hash(self) -> str:
+        """Hash of all that decides the records: the preset's, with the plan's where there is one."""
+        if self.plan is None:
+            return self.preset.hash
+        text = json.dumps([self.preset.hash, self.plan.settings()], sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+    def record(self, index: int) -> SampleRecord:
+        """What the sample `index` is made of."""
+        if self.plan is None:
+            return draw(self.preset, self.seed, index)
+        return replace(self.plan.record(self.preset, self.seed, index), set_hash=self.set_hash)
 
     @property
     def indices(self) -> range:

@@ -1,4 +1,4 @@
-"""Commands about whole data sets: merge. As in cli.py, no logic here and imports inside the commands."""
+"""Commands about whole data sets: export, merge. As in cli.py, no logic here and imports inside the commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,31 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable l
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
+    app.command("export")(export)
     app.command("merge")(merge)
+
+
+def export(
+    directory: Annotated[Path, typer.Argument(help="Folder of a data set.")],
+    to: Annotated[str, typer.Option("--to", help="coco, webdataset, parquet, isic or croissant.")],
+    out: Annotated[Path, typer.Option(help="New folder to write.")],
+    segm: Annotated[str, typer.Option(help="coco: polygon, or rle, which is exact.")] = "polygon",
+    shard_mb: Annotated[int, typer.Option(help="webdataset, parquet: megabytes a file.")] = 1000,
+    name: Annotated[str | None, typer.Option(help="webdataset: name of the shards; the preset's if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a set in a form that other software reads; licences and attribution go with it."""
+    from synthskin.dataset.exports import ExportOptions, export_set
+    from synthskin.progress import make_progress
+
+    result = export_set(directory, to, out, ExportOptions(segm, shard_mb, name), make_progress(verb="exporting"))
+    for remark in result.remarks:
+        print(f"note: {remark}", file=sys.stderr, flush=True)
+    if as_json:
+        typer.echo(json.dumps({"dir": str(result.out), "to": to, "samples": result.samples,
+                               "remarks": list(result.remarks)}))
+    else:
+        typer.echo(f"{result.samples} samples as {to} in {result.out}")
 
 
 def merge(

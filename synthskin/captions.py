@@ -6,10 +6,12 @@ counterfactual share their words and differ in the facts alone. What is not know
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -244,6 +246,33 @@ def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
     if facts.view.startswith("contact"):
         ask("polarized", ("Was it taken in polarized light?",), facts.view == "contact polarized")
     return made
+
+
+def write_questions(directory: Path, out: Path, varied: bool = True) -> tuple[int, int]:
+    """Write file_name, caption and questions of every sample of a set, one JSON object a line; (samples, questions).
+
+    Raises DatasetError where the set cannot be read or `out` cannot be written; then nothing is left behind.
+    """
+    from synthskin.dataset.format import DatasetError
+    from synthskin.dataset.reader import open_dataset
+
+    data = open_dataset(directory)
+    lines, asked = [], 0
+    for sample in data:
+        facts = Facts.of(sample.row, sample.mask, sample.hair)
+        made = questions(facts, varied)
+        asked += len(made)
+        entry = {"file_name": sample.row["file_name"], "caption": caption(facts, varied), "questions": made}
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+    temporary = out.with_name(out.name + ".part")
+    try:
+        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.replace(out)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise DatasetError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
+    return len(lines), asked
 
 
 def _balanced(

@@ -11,6 +11,7 @@ import typer
 
 from synthskin import __version__
 from synthskin.cli_data import register
+from synthskin.cli_variation import register_variations
 from synthskin.conventions import default_spp
 
 app = typer.Typer(
@@ -207,6 +208,7 @@ def doctor(
 
 
 register(app)
+register_variations(app)
 
 
 def _print_profile(timings_s: dict[str, float], made: int, seconds: float) -> None:

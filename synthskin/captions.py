@@ -40,20 +40,27 @@ LESIONS: Final = {
 #: Names of structures in words; one that is not here is its name with blanks.
 STRUCTURES: Final = {
     "pigment_network": ("a pigment network", "network-like pigmentation"),
+    "atypical_pigment_network": ("an atypical pigment network", "an irregular pigment network"),
     "negative_network": ("a negative network", "an inverse network"),
-    "globules": ("globules", "brown globules"),
+    "globules": ("globules", "round globules"),
     "dots": ("dots", "small dots"),
+    "parallel_ridge_pattern": ("a parallel ridge pattern",),
+    "parallel_furrow_pattern": ("a parallel furrow pattern",),
+    "follicular_pigment": ("pigment around the follicles", "follicular pigmentation"),
     "streaks": ("streaks", "radial streaks"),
     "pseudopods": ("pseudopods",),
     "blue_white_veil": ("a blue-white veil", "a bluish-white veil"),
     "regression": ("regression", "areas of regression"),
+    "peppering": ("peppering", "grey peppering"),
     "milia_like_cyst": ("milia-like cysts",),
     "comedo_like_opening": ("comedo-like openings",),
+    "fissures": ("fissures", "fissures and ridges"),
     "blotch": ("a blotch", "a structureless dark blotch"),
     "arborizing_vessels": ("arborizing vessels", "branching vessels"),
     "dotted_vessels": ("dotted vessels",),
     "curved_vessels": ("curved vessels",),
     "red_lacunae": ("red lacunae", "vascular lacunae"),
+    "red_pseudonetwork": ("a red pseudonetwork",),
     "ulceration": ("ulceration", "an ulcer"),
     "scale": ("scale", "surface scale"),
     "central_white_patch": ("a central white patch", "a scar-like centre"),
@@ -137,11 +144,19 @@ class Facts:
             lesion_seen=bool(box),
             across_mm=across,
             cut=cut,
-            structures=tuple(row["attributes"]),
+            structures=_seen(row["attributes"], kind),
             artefacts=tuple(row["artefacts"]),
             ink=_INK_WORDS.get(str(artefacts.get("ink_colour")), "") if isinstance(artefacts, dict) else "",
             hair_share=None if hair is None else float((hair > 0).mean()),
         )
+
+
+def _seen(names: Sequence[str], dermoscopic_type: str | None) -> tuple[str, ...]:
+    """Structures to speak of: an atypical network is not told twice, white streaks show between polarisers alone."""
+    hidden = {"pigment_network"} if "atypical_pigment_network" in names else set()
+    if dermoscopic_type == "contact non-polarized":
+        hidden.add("shiny_white_streaks")
+    return tuple(name for name in names if name not in hidden)
 
 
 class _Words:
@@ -279,7 +294,10 @@ def _balanced(
     facts: Facts, present: Sequence[str], known: Sequence[str], least: int = 2
 ) -> list[tuple[str, bool]]:
     """All that is present, and as many (at least `least`) that is absent, chosen by hash, in the order of names."""
-    absent = sorted((name for name in known if name not in present),
+    unasked = {*present, *(("pigment_network",) if "atypical_pigment_network" in present else ())}
+    if facts.view != "contact polarized":
+        unasked.add("shiny_white_streaks")
+    absent = sorted((name for name in known if name not in unasked),
                     key=lambda name: hash_uniform(facts.key, "absent", name))
     return sorted([(name, True) for name in present] + [(name, False) for name in absent[: max(least, len(present))]])
 

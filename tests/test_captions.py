@@ -131,3 +131,13 @@ def test_row_of_the_engine_carries_the_varied_caption():
     sample = make_sample(RECORD, RENDERED)
     assert sample.row["caption"] == caption(Facts.of(sample.row, sample.mask, sample.hair))
     assert json.loads(sample.row["params"])["index"] == RECORD.index
+
+
+def test_only_what_can_be_seen_is_said():
+    names = ["atypical_pigment_network", "pigment_network", "shiny_white_streaks"]
+    text = plain(attributes=names, dermoscopic_type="contact polarized")
+    assert text.count("network") == 1 and "an atypical pigment network and shiny white streaks" in text
+    other = facts(attributes=names, dermoscopic_type="contact non-polarized")
+    assert "streaks" not in caption(other, varied=False)
+    assert not any("shiny white" in question for question in answers(other))
+    assert "Does the lesion show a pigment network?" not in answers(other)

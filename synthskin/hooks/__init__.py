@@ -10,7 +10,13 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
+    "Linear": "mixing",
+    "MixedDataset": "mixing",
+    "MixedSampler": "mixing",
+    "RenderedStream": "stream",
+    "SkinDataset": "data",
     "ToneShift": "tone",
+    "collate": "data",
 }
 __all__ = sorted(_WHERE)
 

@@ -31,7 +31,8 @@ BASAL_LAYER_UM = 12.0  # one cell; melanin-rich cells reach further up in dark s
 BASAL_MAX_FRACTION = 0.55
 JUNCTION_MAX_FRACTION = 0.75
 VESSEL_BLOOD_SHARE = 0.35  # at most this share of the dermal blood lies in resolved vessels
-THICKEST_EPIDERMIS_MM = 0.30  # the fine cells end at 0.35 mm
+THICKEST_EPIDERMIS_MM = 0.20  # a deeper junction costs time in every column
+VESSEL_FINE_TO_MM = 0.16
 THINNEST_EPIDERMIS_MM = 0.012  # what is left over an ulcer
 VESSEL_FRACTION = 0.9  # blood in a resolved vessel of the lesion
 CRUST_FRACTION = 0.8
@@ -87,6 +88,7 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
         dej_mm=skin.dej_mm,
         melanin_coarse=melanin_coarse,
         blood_coarse=blood_coarse,
+        fine_to_mm=_fine_to_mm(skin, lesion),
         **_scatterers(lesion),
     )
     footprints = {} if lesion is None else lesion.footprints
@@ -216,6 +218,15 @@ def _blood_slabs(skin: Columns, lesion: LesionField) -> list[Slab]:
         thick = np.maximum(column / np.float32(CRUST_FRACTION), np.float32(0.004))
         slabs.append(Slab(np.full_like(thick, 0.002), thick, column))
     return slabs
+
+
+def _fine_to_mm(skin: Columns, lesion: LesionField | None) -> float:
+    """Where resolved blood right under the junction ends; pools go on deeper, in the coarse columns."""
+    if lesion is None or lesion.vessel_um is None or lesion.vessel_depth_um is None:
+        return 0.0
+    bottom = skin.dej_mm + (lesion.vessel_depth_um + lesion.vessel_um / np.float32(VESSEL_FRACTION)) * np.float32(1e-3)
+    reach = np.where(lesion.vessel_um > 1.5, bottom, np.float32(0))
+    return min(float(reach.max()), VESSEL_FINE_TO_MM)
 
 
 def _scatterers(lesion: LesionField | None) -> dict[str, F32]:

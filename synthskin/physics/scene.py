@@ -35,7 +35,9 @@ class TissueGrid:
     dermal_scale            (n, n)          scattering of the dermis over that of the skin's (fibrosis over 1)
     birefringence           (n, n)          0 = the skin's; 1 = one scattering in this column depolarises wholly
 
-    The last four may be None: keratin nowhere, 1 and 0 everywhere.
+    fine_to_mm              float           structures that need fine columns reach down to here (vessels of a lesion)
+
+    The four before the last may be None: keratin nowhere, 1 and 0 everywhere.
     """
 
     column_mm: float
@@ -52,6 +54,7 @@ class TissueGrid:
     keratin_scale: F32 | None = None
     dermal_scale: F32 | None = None
     birefringence: F32 | None = None
+    fine_to_mm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

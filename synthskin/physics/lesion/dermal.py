@@ -65,7 +65,7 @@ def regression(ground: Ground, layers: Layers) -> None:
         keep = draws[:, 0] < likely
         radius = (0.018 + 0.022 * draws[:, 1]).astype(np.float32)
         grains = balls(ground, x[keep], y[keep], radius[keep])
-        layers.deposit(np.float32(GRAIN_FRACTION) * grains, np.float32(35))
+        layers.deposit(np.float32(GRAIN_FRACTION) * grains, np.float32(45))
         cloud = clump * ground.presence
         cloud = cloud * (where if s.regression_strength > 0 else np.float32(1))
         haze = np.float32(0.02 * s.peppering_density_per_mm2) * cloud  # grains too small to be seen one by one

@@ -45,7 +45,7 @@ class Layers:
         deep += column_um
 
     def bleed(self, column_um: F32, depth_um: F32 | np.float32) -> None:
-        """Put blood in resolved vessels; where two cross, the thicker one counts."""
+        """Put blood (r, c) in resolved vessels; where two cross, the thicker one counts."""
         blood, depth = self.get("vessel_um"), self.get("vessel_depth_um")
         more = column_um > blood
         np.copyto(depth, depth_um, where=more)

@@ -77,9 +77,9 @@ def follicular_pigment(ground: Ground, layers: Layers) -> None:
     turn = 2 * math.pi * draws[:, 3:4] + sweep * angle
     ring = 1.9 * radius[:, None]
     grey = strokes(ground, x[:, None] + ring * np.cos(turn), y[:, None] + ring * np.sin(turn),
-                   np.broadcast_to(0.035 + 0.02 * draws[:, 1:2], turn.shape).astype(np.float32))
-    layers.junctional_um += np.float32(0.10 * strength) * grey
-    layers.deposit(np.float32(0.03 * strength) * grey, np.float32(40))
+                   np.broadcast_to(0.05 + 0.035 * draws[:, 1:2], turn.shape).astype(np.float32))
+    layers.junctional_um += np.float32(0.035 * strength) * grey
+    layers.deposit(np.float32(0.014 * strength) * grey, np.float32(40))
     # rhomboids: thick lines of a mesh whose holes are follicles
     noise = ground.noise
     warp = 0.12
@@ -89,7 +89,7 @@ def follicular_pigment(ground: Ground, layers: Layers) -> None:
     line = line_profile(mesh.edge_mm, np.float32(0.05), ground.column_mm) * region
     layers.junctional_um += np.float32(5.0 * strength) * line
     layers.deposit(np.float32(1.2 * strength) * line, np.float32(40))
-    layers.mark("follicular_pigment", (grey > 15) | (line > 0.4))
+    layers.mark("follicular_pigment", (grey > 30) | (line > 0.4))
 
 
 def dots(ground: Ground, layers: Layers) -> None:
@@ -134,7 +134,7 @@ def _radial_strokes(ground: Ground, layers: Layers, name: str, density: float, l
     px = x[:, None] + reach[:, None] * (t * ox[:, None] - bend * oy[:, None])
     py = y[:, None] + reach[:, None] * (t * oy[:, None] + bend * ox[:, None])
     profile = np.interp(t, [-0.55, 0.3, 0.42, 0.6], [0.9, 0.7, 1.7, 1.3]) if bulb else np.interp(
-        t, [-0.55, 0.1, 0.6], [1.15, 1.0, 0.45])
+        t, [-0.55, 0.1, 0.5, 0.6], [1.3, 1.15, 0.95, 0.6])
     radius = (0.028 + 0.016 * width)[:, None] * profile[None, :].astype(np.float32)
     thickness = strokes(ground, px, py, radius.astype(np.float32))
     fade = smoothstep((ground.arrival - np.float32(0.35 * ground.time)) * 4)

@@ -26,9 +26,9 @@ from synthskin.record import SampleRecord
 JUNCTION_UM = 14.0  # mean thickness of pigmented basal layer of a nevus, with its nests
 LINE_HALF_WIDTH_MM = (0.022, 0.042)  # network lines 30-80 um wide
 LINE_SHARE = 0.36  # mean of the line pattern over an intact network
-TRANSFER_SHARE = 0.4  # share of the junction's melanin that keratinocytes carry up through the living epidermis
+TRANSFER_SHARE = 0.75  # share of the junction's melanin that keratinocytes carry up through the living epidermis
 NOISE_LIMIT = 2.5  # standard deviations
-NEST_SHARE = 0.13  # junctional share of a globule's fraction, over `junctional_melanin`
+NEST_SHARE = 0.20  # junctional share of a globule's fraction, over `junctional_melanin`
 #: In this order: what takes pigment away comes after what brings it, and an ulcer after all.
 STRUCTURES: tuple[Callable[[Ground, Layers], None], ...] = (
     keratin.acanthosis,
@@ -164,7 +164,7 @@ def _grow_in(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float, arriv
         np.float32(40)
         * maturity
         * presence
-        * smoothstep(np.float32(0.5) + np.float32(0.4) * noise("dermal cloud", 0.7))
+        * smoothstep(np.float32(0.75) + np.float32(0.15 + 0.45 * lesion.heterogeneity) * noise("dermal cloud", 0.7))
     )
     dermal = np.float32(lesion.dermal_melanin) * (nests + cloud) * np.sqrt(hue)
     blood = 1 + np.float32(lesion.blood_factor - 1) * presence

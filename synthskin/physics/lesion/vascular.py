@@ -13,11 +13,13 @@ import numpy as np
 
 from synthskin.physics.lesion.layers import Layers
 from synthskin.physics.lesion.shapes import Ground, balls, patch, strokes
-from synthskin.physics.mesh import polygon_mesh
 from synthskin.physics.noise import F32, smoothstep
 from synthskin.physics.relief import follicle_sites
 
 VESSEL_FRACTION = 0.9
+FLAT_UM = 55.0  # vessels of a tumour lie flat: their depth is at most this
+PRESSED_UM = 45.0
+POOL_FLATNESS = 0.8  # thickness over width of a lacuna
 PATH_POINTS = 26
 MAX_BRANCHES = 400
 
@@ -63,7 +65,7 @@ def arborizing_vessels(ground: Ground, layers: Layers) -> None:
     xs, ys, rs = (np.array([p[i] for p in paths], np.float32) for i in range(3))
     visible = smoothstep((np.float32(1.12 * ground.time) - ground.look(ground.arrival, xs, ys, 9.0)) * 6)
     thickness = strokes(ground, xs, ys, np.maximum(rs, np.float32(0.007)) * visible)
-    layers.bleed(np.float32(VESSEL_FRACTION) * thickness, np.float32(5))
+    layers.bleed(np.float32(VESSEL_FRACTION) * np.minimum(thickness, np.float32(FLAT_UM)), np.float32(0))
     layers.mark("arborizing_vessels", thickness > 14)
 
 
@@ -78,7 +80,8 @@ def dotted_vessels(ground: Ground, layers: Layers) -> None:
     keep = draws[:, 0] < (1 - s.dotted_vessels_clump) * even + s.dotted_vessels_clump * np.minimum(2 * even * clump, 1)
     radius = (0.5e-3 * s.dotted_vessels_diameter_um * (0.7 + 0.6 * draws[:, 1])).astype(np.float32)
     thickness = balls(ground, x[keep], y[keep], radius[keep])
-    layers.bleed(np.float32(1.6 * VESSEL_FRACTION) * thickness, np.float32(-10))  # the loops stand up into the ridges
+    tall = np.minimum(np.float32(1.6) * thickness, np.float32(FLAT_UM))
+    layers.bleed(np.float32(VESSEL_FRACTION) * tall, np.float32(-15))  # the loops stand up into the ridges
     layers.mark("dotted_vessels", thickness > 0.3 * s.dotted_vessels_diameter_um)
 
 
@@ -104,23 +107,31 @@ def red_lacunae(ground: Ground, layers: Layers) -> None:
     s = ground.record.structures
     if s.red_lacunae_density_per_mm2 == 0:
         return
-    noise = ground.noise
-    spacing = 1.08e-3 * s.red_lacunae_diameter_um
-    rng = ground.rng("lacunae")
-    x = noise.x_mm[None, :] + np.float32(0.14 * spacing) * noise("lacunae x", 0.7 * spacing)
-    y = noise.y_mm[:, None] + np.float32(0.14 * spacing) * noise("lacunae y", 0.7 * spacing)
-    mesh = polygon_mesh(rng, x.astype(np.float32), y.astype(np.float32), spacing)
-    full = spacing**-2  # as many as fit
-    there = mesh.cell < np.float32(min(1.0, s.red_lacunae_density_per_mm2 / full))
-    inside = np.clip((mesh.edge_mm - np.float32(0.06 * spacing)) / np.float32(0.34 * spacing), 0, 1)
-    dome = np.sqrt(inside * (2 - inside)) * there * smoothstep((np.float32(1.02 * ground.time) - ground.arrival) * 9)
-    thickness = np.float32(0.6 * s.red_lacunae_diameter_um) * dome
-    # `cell` decides who is there; its digits below decide who is thrombosed
-    dark = np.asarray((mesh.cell * np.float32(7919.0)) % 1 < s.red_lacunae_thrombosis, np.float32) * dome
-    layers.bleed(np.float32(VESSEL_FRACTION) * thickness, np.float32(s.red_lacunae_depth_um))
+    # sites on a jittered hexagonal lattice; as many of them are filled as the density asks for
+    size = 1e-3 * s.red_lacunae_diameter_um
+    step = 0.8 * size
+    half = ground.radius_mm * 1.6 * math.sqrt(ground.record.lesion.elongation)
+    count = int(half / step) + 1
+    i, j = np.meshgrid(np.arange(-count, count + 1), np.arange(-count, count + 1))
+    draws = ground.rng("lacunae").random((i.size, 5), dtype=np.float32)
+    x = ground.record.lesion.centre_x_mm + step * (i.ravel() + 0.5 * (j.ravel() & 1) + 0.5 * (draws[:, 0] - 0.5))
+    y = ground.record.lesion.centre_y_mm + 0.87 * step * (j.ravel() + 0.5 * (draws[:, 1] - 0.5))
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    filled = draws[:, 2] < s.red_lacunae_density_per_mm2 * 0.87 * step**2
+    filled &= ground.look(ground.arrival, x, y, 9.0) < 0.97 * ground.time
+    radius = (0.5 * size * (0.8 + 0.45 * draws[:, 3])).astype(np.float32)
+    thickness = balls(ground, x[filled], y[filled], radius[filled])
+    black = filled & (draws[:, 4] < s.red_lacunae_thrombosis)
+    pool = np.float32(0.75 * POOL_FLATNESS) * np.minimum(thickness, np.float32(700))
+    depth = np.float32(s.red_lacunae_depth_um)
+    edge = smoothstep(thickness / np.float32(260 * size))
+    layers.bleed(np.float32(VESSEL_FRACTION) * pool, depth)
+    pressed = np.float32(max(0.0, PRESSED_UM - 0.8 * float(depth)))  # the epidermis over a pool is thin
+    layers.get("thickening_um")[:] -= pressed * edge
     if s.red_lacunae_thrombosis > 0:
-        layers.deposit(np.float32(14.0) * dark, np.float32(s.red_lacunae_depth_um + 20))
-    layers.mark("red_lacunae", dome > 0.35)
+        clot = balls(ground, x[black], y[black], radius[black])
+        layers.deposit(np.float32(14.0) * smoothstep(clot / np.float32(400 * size)), depth + np.float32(10))
+    layers.mark("red_lacunae", edge > 0.5)
 
 
 def red_pseudonetwork(ground: Ground, layers: Layers) -> None:
@@ -135,6 +146,8 @@ def red_pseudonetwork(ground: Ground, layers: Layers) -> None:
     mottle = np.exp(np.float32(0.5) * ground.noise.octaves("strawberry", (0.5, 0.2), (1.0, 0.8)))
     red = np.float32(2.2 * strength) * ground.presence * (1 - hole) * mottle
     layers.blood_factor += red
+    # what shows the openings is the blood of the papillae, right under the epidermis
+    layers.bleed(np.float32(3.5 * strength) * ground.presence * (1 - hole) * mottle, np.float32(0))
     plug = smoothstep((hole - np.float32(0.55)) * 3) * ground.presence
     layers.get("keratin_um")[:] += np.float32(40 * strength) * plug
     scale = layers.get("keratin_scale")
@@ -155,7 +168,7 @@ def ulceration(ground: Ground, layers: Layers) -> None:
     layers.keep(1 - np.float32(0.95) * amount)
     layers.get("skin_melanin")[:] *= 1 - amount
     layers.get("thickening_um")[:] -= np.float32(70) * amount
-    layers.get("crust_um")[:] += amount * (np.float32(4) + np.float32(22) * crust)
-    layers.get("corneal_um")[:] += amount * np.float32(1.6) * crust**2
+    layers.get("crust_um")[:] += amount * (np.float32(12) + np.float32(45) * crust)
+    layers.get("corneal_um")[:] += amount * (np.float32(0.15) + np.float32(3.5) * crust**2)
     layers.blood_factor *= 1 + np.float32(0.6) * amount
     layers.mark("ulceration", where > 0.5)

@@ -180,7 +180,38 @@ def questions(
         typer.echo(f"{out}: {asked} questions on {samples} samples")
 
 
+def mesh(
+    preset: PresetOption = "nv",
+    index: Annotated[int, typer.Option(help="Which sample of the preset.")] = 0,
+    seed: SeedOption = 0,
+    out: OutOption = None,
+    format_: Annotated[str, typer.Option("--format", help="ply, obj, glb, or several with commas.")] = "ply,glb",
+    columns: Annotated[int, typer.Option(help="Columns of the tissue grid, a multiple of 12.")] = 192,
+    sets: SetsOption = None,
+    diagnosis: DiagnosisOption = None,
+    tone: Annotated[str | None, typer.Option(help="Skin tone, fst6=1.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Layers, lesion, vessels and hair of a sample as watertight meshes in mm, and its fields as NPZ."""
+    from synthskin.draw import draw
+    from synthskin.export_mesh import MeshError, write_mesh
+    from synthskin.variation import changed_preset
+
+    for name, value in (("--index", index), ("--seed", seed)):
+        if value < 0:
+            raise MeshError(f"{name} {value}: a whole number of 0 or more is needed")
+    chosen = changed_preset(preset, sets or [], diagnosis, tone)
+    out = out or Path("out") / f"mesh-{chosen.name}-s{seed}-{index:06d}"
+    made = write_mesh(draw(chosen, seed, index), out, [part.strip() for part in format_.split(",")], columns)
+    if as_json:
+        typer.echo(json.dumps({"dir": str(out), "parts": made["parts"], "files": made["files"]}))
+        return
+    for name, part in made["parts"].items():
+        typer.echo(f"{name:16} {part['faces']:8d} triangles {part['volume_mm3']:12.4f} mm^3")
+    typer.echo(f"folder  {out}")
+
+
 def register_variations(app: typer.Typer) -> None:
     """Add the commands of this file to the app."""
-    for command in (sweep, counterfactual, followup, questions):
+    for command in (sweep, counterfactual, followup, questions, mesh):
         app.command()(command)

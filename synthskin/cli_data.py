@@ -1,4 +1,4 @@
-"""Commands about whole data sets: export, merge. As in cli.py, no logic here and imports inside the commands."""
+"""Commands about whole data sets: export, import, merge. As in cli.py: no logic, and imports inside the commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable l
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command("export")(export)
+    app.command("import")(import_)
     app.command("merge")(merge)
 
 
@@ -39,6 +40,38 @@ def export(
                                "remarks": list(result.remarks)}))
     else:
         typer.echo(f"{result.samples} samples as {to} in {result.out}")
+
+
+_KINDS = ("ham10000, isic2017, isic2018, ph2, fitzpatrick17k, ddi, scin, itobos, folder (a folder per class), "
+          "webdataset (shards of our export), set (a synthskin set in an archive).")
+
+
+def import_(
+    kind: Annotated[str, typer.Argument(help=_KINDS)],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or archive (zip, tar) of the source.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the data set to write.")],
+    licence: Annotated[list[str] | None, typer.Option(help="A licence that binds, such as CC-BY-4.0; several times. "
+                                                         "Added to those of the kind, needed for `folder`.")] = None,
+    attribution: Annotated[list[str] | None, typer.Option(help="Whom to name; several times.")] = None,
+    modality: Annotated[str | None, typer.Option(help="folder: dermoscopic or clinical.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out photographs that are missing or damaged; each "
+                                                              "is told.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over a published set of photographs; the same command again continues."""
+    from synthskin.dataset.imports import ImportOptions, import_set
+    from synthskin.progress import make_progress
+
+    options = ImportOptions(tuple(licence or ()), tuple(attribution or ()), modality, skip_bad)
+    result = import_set(kind, source, directory, options, make_progress(verb="importing"))
+    for name, why in result.left_out.items():
+        print(f"left out: {name}: {why}", file=sys.stderr, flush=True)
+    if as_json:
+        typer.echo(json.dumps({"dir": str(directory), "kind": kind, "samples": result.samples, "made": result.made,
+                               "left_out": result.left_out}))
+    else:
+        kept = f", {result.samples - result.made} kept" if result.samples > result.made else ""
+        typer.echo(f"{result.made} samples made{kept} in {directory}")
 
 
 def merge(

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from synthskin import __version__
-from synthskin.dataset.format import FORMAT_VERSION, ROW_KEYS, DatasetError
+from synthskin.conventions import GENERATORS
+from synthskin.dataset.format import FORMAT_VERSION, MAX_SAMPLES, MAX_SIDE_PX, ROW_KEYS, DatasetError, short
 from synthskin.dataset.licences import RENDER_LICENCE, hugging_face_name
 
 MAX_CARD_BYTES: Final = 4_000_000
@@ -81,6 +82,18 @@ def parse_card(text: str) -> tuple[Card, dict[str, Any]]:
             raise DatasetError(f"dataset.json: the key '{key}' is missing")
         if not isinstance(data[key], kind) or isinstance(data[key], bool):
             raise DatasetError(f"dataset.json: {key} = {str(data[key])[:60]!r} has the wrong type")
+    if not 0 <= data["n"] <= MAX_SAMPLES or not 0 <= data["size_px"] <= MAX_SIDE_PX or data["seed"] < 0:
+        raise DatasetError(f"dataset.json: n, size_px or seed = {short((data['n'], data['size_px'], data['seed']))}: "
+                           f"allowed are 0 to {MAX_SAMPLES}, 0 to {MAX_SIDE_PX}, and from 0")
+    if data["generator"] not in GENERATORS:
+        raise DatasetError(f"dataset.json: generator = {short(data['generator'])}: allowed are {', '.join(GENERATORS)}")
+    for key in ("preset", "set_hash", "synthskin_version"):
+        if not data[key].isprintable():
+            raise DatasetError(f"dataset.json: {key} = {short(data[key])}: one line of text is needed")
+    for key in ("licences", "attribution"):
+        texts = data[key]
+        if not texts or not all(isinstance(name, str) and name.strip() and name.isprintable() for name in texts):
+            raise DatasetError(f"dataset.json: {key} = {short(data[key])}: a list of texts is needed, at least one")
     unknown = sorted(set(data) - set(kinds))
     if unknown:
         raise DatasetError(f"dataset.json: unknown key '{unknown[0]}'")

@@ -20,6 +20,7 @@ from synthskin.dataset.encode import png_bytes
 from synthskin.dataset.exports.common import ExportOptions, Source
 from synthskin.dataset.format import Sample, stem
 from synthskin.dataset.licences import ISIC_NAMES, joined
+from synthskin.dataset.reader import safe_path
 
 INPUT: Final = "ISIC2018_Task1-2_Training_Input"
 TASK_1: Final = "ISIC2018_Task1_Training_GroundTruth"
@@ -74,6 +75,7 @@ def write(source: Source, folder: Path, options: ExportOptions) -> list[str]:
                 unlabelled += 1
             metadata.writerow(_record(identifier, row, sample) | {"attribution": attribution,
                                                                   "copyright_license": licence})
+    (folder / "dataset.json").write_bytes(safe_path(source.directory, "dataset.json").read_bytes())
     return [f"{unlabelled} samples are healthy or outside the seven classes: not in the CSV of Task 3"] \
         if unlabelled else []
 

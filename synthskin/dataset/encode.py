@@ -110,7 +110,10 @@ def read_png(path: Path) -> NDArray[Any]:
         raise
     except FileNotFoundError:
         raise DatasetError("is missing") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:  # raised by its header alone
+        raise DatasetError(f"larger than {MAX_SIDE_PX} pixels a side or {2 * (Image.MAX_IMAGE_PIXELS or 0)} in all") \
+            from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DatasetError(f"is damaged: {error}") from None
 
 

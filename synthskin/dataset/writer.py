@@ -61,9 +61,13 @@ def check_target(directory: Path, card: Card, overwrite: bool = False) -> None:
         raise DatasetError(f"{directory}: is not a folder; choose another --out")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise DatasetError(f"{directory}: the folder is not writable; choose another --out")
-    for name in (*_OURS, *_FOLDERS, *_NAMED_FOLDERS):
-        if (directory / name).is_symlink():
-            raise DatasetError(f"{directory / name}: is a symbolic link; a set keeps its files inside its own folder")
+    places = [directory / name for name in (*_OURS, *_FOLDERS, *_NAMED_FOLDERS)]
+    for kind in _NAMED_FOLDERS:
+        if (directory / kind).is_dir() and not (directory / kind).is_symlink():
+            places += sorted((directory / kind).iterdir())
+    for place in places:
+        if place.is_symlink():
+            raise DatasetError(f"{place}: is a symbolic link; a set keeps its files inside its own folder")
     if not (directory / "dataset.json").is_file():
         others = sorted(p.name for p in directory.iterdir() if p.name not in (LOCK, TEMP))
         if others:

@@ -119,7 +119,7 @@ def test_lamps_show_in_bubbles_only_without_crossed_polarisers():
 
 
 def test_ruler_ticks_are_one_millimetre_apart():
-    record = with_artefacts(ruler=1, ruler_angle_deg=90.0, ruler_offset=0.5)
+    record = with_artefacts(ruler=1, ruler_style="scale", ruler_angle_deg=90.0, ruler_offset=0.5)
     record = replace(record, camera=replace(record.camera, field_of_view_mm=12.8))
     size = 512
     linear = np.full((size, size, 3), 0.4, np.float32)

@@ -28,6 +28,7 @@ DYES: Final = {
     "black": ((550.0, 1e6, 1.0),),
 }
 MAX_ABSORBANCE: Final = 8.0
+REACH_MM: Final = 0.6  # ragged edges and pixels end well before
 
 
 def dye_spectrum(colour: str) -> F32:
@@ -57,7 +58,7 @@ def film(record: SampleRecord, frame: Frame, relief: F32) -> F32:
     ragged = np.float32(0.025) * noise("ink edge", 0.10) + np.float32(0.05) * noise("ink edge far", 0.7)
     distance = np.full((frame.size_px, frame.size_px), np.inf, np.float32)
     for line, half_width_mm in _marks(record, rng):
-        distance = np.minimum(distance, _distance(frame, line) - np.float32(half_width_mm))
+        _approach(distance, frame, line, half_width_mm)
     inside = smoothstep(np.float32(0.5) - (distance + ragged) / np.float32(max(0.10, frame.pixel_mm)))
     dry = 0.85 + np.float32(0.20) * noise("ink dry", 0.13) + np.float32(0.25) * noise("ink flow", 0.9)
     dry = np.clip(dry, np.float32(0.12), np.float32(1.8))
@@ -73,16 +74,18 @@ def draw_ink(linear: F32, record: SampleRecord, frame: Frame, relief: F32) -> tu
     return (linear * colour_ratio(record, total)).astype(np.float32), one_way >= SEEN_ABSORBANCE
 
 
-def _distance(frame: Frame, line: F64) -> F32:
-    """Distance of every pixel from a polyline (k, 2), mm."""
+def _approach(distance: F32, frame: Frame, line: F64, half_width_mm: float) -> None:
+    """Lower `distance` (mm, negative inside) to that from a stroke along a polyline (k, 2), up to REACH_MM away."""
     axis = frame.axis_mm
-    best = np.full((frame.size_px, frame.size_px), np.inf, np.float32)
     for p, q in pairwise(line):
-        dx, dy = axis - np.float32(p[0]), (axis - np.float32(p[1]))[:, None]
+        low, high = np.minimum(p, q) - half_width_mm - REACH_MM, np.maximum(p, q) + half_width_mm + REACH_MM
+        x0, x1 = np.searchsorted(axis, (low[0], high[0]))
+        y0, y1 = np.searchsorted(axis, (low[1], high[1]))
+        dx, dy = axis[x0:x1] - np.float32(p[0]), (axis[y0:y1] - np.float32(p[1]))[:, None]
         along = (q - p).astype(np.float32)
         s = np.clip((dx * along[0] + dy * along[1]) / max(float(along @ along), 1e-9), 0, 1)
-        np.minimum(best, np.hypot(dx - s * along[0], dy - s * along[1]), out=best)
-    return best
+        away = np.hypot(dx - s * along[0], dy - s * along[1]) - np.float32(half_width_mm)
+        np.minimum(distance[y0:y1, x0:x1], away, out=distance[y0:y1, x0:x1])
 
 
 def _marks(record: SampleRecord, rng: np.random.Generator) -> list[tuple[F64, float]]:

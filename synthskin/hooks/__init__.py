@@ -10,12 +10,24 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
+    "ArtefactOverlay": "overlay",
+    "ArtefactOverlayd": "dictionary",
+    "ColourSpaceShift": "baseline",
+    "ColourSpaceShiftd": "dictionary",
+    "HairOverlay": "overlay",
+    "HairOverlayd": "dictionary",
+    "InvarianceLoss": "invariance",
     "Linear": "mixing",
     "MixedDataset": "mixing",
     "MixedSampler": "mixing",
+    "RandArtefactOverlayd": "dictionary",
+    "RandColourSpaceShiftd": "dictionary",
+    "RandHairOverlayd": "dictionary",
+    "RandToneShiftd": "dictionary",
     "RenderedStream": "stream",
     "SkinDataset": "data",
     "ToneShift": "tone",
+    "ToneShiftd": "dictionary",
     "collate": "data",
 }
 __all__ = sorted(_WHERE)

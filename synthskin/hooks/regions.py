@@ -50,9 +50,9 @@ def erode(x: Tensor, radius: int) -> Tensor:
     return -dilate(-x, radius)
 
 
-def blur(x: Tensor) -> Tensor:
-    """Binomial filter of 3 pixels in both directions, twice: a Gaussian of standard deviation 1 pixel."""
-    for _ in range(2):
+def blur(x: Tensor, times: int = 2) -> Tensor:
+    """Binomial filter of 3 pixels in both directions: a Gaussian of standard deviation sqrt(times / 2) pixels."""
+    for _ in range(times):
         for dim in (-1, -2):
             length = x.shape[dim]
             left = torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, length - 1)], dim)

@@ -4,7 +4,7 @@
 2. Camera: the mean healthy colour is explained as skin of some tone and blood times three channel gains (exposure and
    white balance, kept small by a prior). A smooth grey field takes up uneven light.
 3. Inversion: each colour, gains taken off, becomes pigment and blood on skin of that tone by the table of the forward
-   model; what the model cannot explain stays as a residual: a factor, or a sum where it is much brighter (glare).
+   model; what it cannot explain stays as a residual factor. Colours brighter than any skin (glare, paper) are kept.
 4. Replacement: the skin's melanin becomes the new tone's. What a lesion adds to it is kept in absolute amount; the
    faint variation of healthy skin is kept as a share of its melanin.
 5. Forward again through the same table, residual and gains put back. The tone is then measured on the picture's
@@ -36,7 +36,7 @@ EXPOSURE_SIGMA: Final = 0.25  # log gain common to the channels; by design
 BALANCE_SIGMA: Final = 0.15  # log gain of each channel beside it; by design
 BLOOD_SIGMA: Final = 0.35  # log blood factor of a person's skin; presets vary it by 0.2-0.4
 SKIN_LIMIT: Final = 0.15  # healthy skin's own melanin varies by up to about this log ratio; more counts as added
-GLARE_STEP: Final = 0.45  # log residual above which light is taken as glare and kept as a sum
+OPAQUE: Final = (0.45, 0.9)  # log residual of the brightest channel: from here no skin, and wholly none (glare, paper)
 HEALTHY_LEAST: Final = 0.02  # share of the picture that must be healthy skin; else the brightest pixels stand in for it
 CAST_STEPS: Final = tuple(k / 8 for k in range(8, -1, -1))  # how much of the camera's cast may be kept
 CAST_DELTA: Final = 5.0  # L*a*b* distance that the kept cast may cause on the new skin
@@ -122,13 +122,16 @@ class ToneShift:
         parts = []
         for start in range(0, len(batch), CHUNK):  # a few at a time stay in the cache
             few = slice(start, start + CHUNK)
-            found = find_regions(batch[few], None if lesion is None else lesion[few])
-            parts.append(shift_tone(batch[few], found, goal[few]))
+            parts.append(self._shift_batch(batch[few], None if lesion is None else lesion[few], goal[few]))
         shifted, reached, before, cast = (torch.cat(values) for values in zip(*parts, strict=True))
         result = (shifted * 255).round().to(torch.uint8) if whole else shifted.to(image.dtype)
         if single:
             return Toned(result[0], reached[0], before[0], cast[0])
         return Toned(result, reached, before, cast)
+
+    def _shift_batch(self, batch: Tensor, lesion: Tensor | None, goal: Tensor) -> tuple[Tensor, ...]:
+        """Picture, tone reached, tone before and share of the cast kept; what a subclass replaces."""
+        return shift_tone(batch, find_regions(batch, lesion), goal)
 
     def _goal(self, to: float | str | Tensor | None, batch: Tensor) -> Tensor:
         if to is None:
@@ -196,6 +199,7 @@ def find_regions(image: Tensor, mask: Tensor | None) -> Regions:
     if few.any():
         stand_in = _brightest(clean, (black < 0.5) & plain)
         healthy = torch.where(few[:, None, None, None], stand_in, healthy)
+    lesion = regions.blur(lesion, 6)  # the two rules pass into each other without an edge
     whole = regions.enlarged(torch.cat([filled, strands, black, lesion], 1), image)
     filled, strands, black, lesion = whole[:, :3], whole[:, 3:4], whole[:, 4:5], whole[:, 5:]
     gap = (filled - image).clamp_min(0)
@@ -319,7 +323,8 @@ class Explained(NamedTuple):
     share        of the tone's own melanin that is more than the mean (goes with the new tone's melanin)
     added_um     melanin added to it in absolute amount
     log_ratio    0, or under it where there is less melanin than the mean
-    log_blood, log_rest (residual factor), contrast (mean |log| against bare skin), glare (residual sum, linear)
+    log_blood, log_rest (residual factor), contrast (mean |log| against bare skin)
+    opaque       1 where the colour is brighter than skin can be; it is left as it is: `linear` (k, 3)
     """
 
     share: Tensor
@@ -328,7 +333,8 @@ class Explained(NamedTuple):
     log_blood: Tensor
     log_rest: Tensor
     contrast: Tensor
-    glare: Tensor
+    opaque: Tensor
+    linear: Tensor
 
 
 def explain(table: ToneTable, tone: Tensor) -> list[Explained]:
@@ -346,10 +352,10 @@ def explain(table: ToneTable, tone: Tensor) -> list[Explained]:
             ratio = limit * torch.tanh(log_ratio / limit)
         share = torch.expm1(own)
         before = table.colour(tone[:, None], table.join(ratio, added), log_blood)
-        rest = (linear.clamp_min(5e-4).log() - before).clamp_max(GLARE_STEP)
-        glare = (linear - torch.exp(before + GLARE_STEP)).clamp_min(0)
+        rest = linear.clamp_min(5e-4).log() - before
+        opaque = ((rest.amax(-1, keepdim=True) - OPAQUE[0]) / (OPAQUE[1] - OPAQUE[0])).clamp(0, 1)
         contrast = (before - bare).abs().mean(-1)
-        rules.append(Explained(share, added - share * melanin, ratio, log_blood, rest, contrast, glare))
+        rules.append(Explained(share, added - share * melanin, ratio, log_blood, rest, contrast, opaque, linear))
     return rules
 
 
@@ -363,8 +369,8 @@ def build_cube(table: ToneTable, rules: list[Explained], new_tone: Tensor) -> Te
         after = table.colour(new_tone[:, None], pigment, seen.log_blood)
         # where the new tone hides part of the lesion it hides as much of what the model could not explain of it
         fade = (((after - bare).abs().mean(-1) + 0.15) / (seen.contrast + 0.15)).clamp(0.3, 1)[..., None]
-        linear = torch.exp(after + fade * seen.log_rest) + seen.glare
-        sides.append(encode(linear))
+        skin = torch.exp(after + fade * seen.log_rest.clamp_max(OPAQUE[1]))
+        sides.append(encode(skin + (seen.linear - skin) * seen.opaque))
     n, k = len(new_tone), table.nodes
     return torch.stack(sides).reshape(-1, n, k, k, k, 3).permute(0, 1, 5, 4, 3, 2).contiguous()
 

@@ -16,7 +16,8 @@ from synthskin.preset import load_preset
 
 OUT = Path(__file__).resolve().parent.parent / "docs/img"
 CASES = (
-    {"ruler": 1, "ruler_angle_deg": 80.0, "ruler_offset": 0.7}, {"ruler": 1, "ruler_style": "ticks"},
+    {"ruler": 1, "ruler_style": "scale", "ruler_angle_deg": 80.0, "ruler_offset": 0.7},
+    {"ruler": 1, "ruler_style": "ticks"},
     {"ruler": 1, "ruler_style": "paper", "ruler_angle_deg": 200.0, "ruler_offset": 0.7},
     {"ink": 1, "ink_pattern": "dots"}, {"ink": 1, "ink_pattern": "line"},
     {"ink": 1, "ink_pattern": "ring", "ink_colour": "methylene blue"}, {"ink": 1, "ink_pattern": "stamp"},
@@ -42,7 +43,8 @@ def main(size: int) -> None:
     renderer = engine.Engine(engine.RenderSettings(size_px=size))
     pictures, devices = [], []
     for preset in ("fst2", "fst5"):
-        record = draw(load_preset(preset).with_sets(["hair.count=0"]).with_diagnosis("NV=1"), 0, 4)
+        fixed = ["hair.count=0", "artefacts.ink_colour=gentian violet", "artefacts.ink_density=0.6"]
+        record = draw(load_preset(preset).with_sets(fixed).with_diagnosis("NV=1"), 0, 4)
         for case in CASES:
             pictures.append(renderer.render(replace(record, artefacts=replace(record.artefacts, **case))).image)
         scene = renderer.scene(record)

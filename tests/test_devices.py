@@ -58,6 +58,16 @@ def test_light_gains_follow_the_daylight():
     assert magenta[1] < 1 < magenta[0] == magenta[2]
 
 
+@pytest.mark.parametrize("mired", [-110.0, 150.0])
+def test_the_ends_of_the_scale_on_every_profile(mired):
+    """A cold lamp behind a cold profile is still a colour."""
+    for name in DEVICE_PROFILES:
+        grey = np.full((16, 16, 3), 0.4, np.float32)
+        image = camera.develop(grey, with_device(profile=name, white_balance_mired=mired))
+        red, blue = image[..., 0].mean(), image[..., 2].mean()
+        assert (red < blue) == (mired < 0), name
+
+
 def test_exposure_is_in_stops():
     record = with_device(exposure_ev=1.0)
     grey = np.full((8, 8, 3), 0.2, np.float32)
@@ -91,6 +101,7 @@ def test_lens_follows_cos4():
     ('description="a"\nsource="b"\ntone=[[0,0],[0.5,0.6],[0.4,0.7],[1,1]]', "tone"),
     ('description="a"\nsource="b"\nshot_noise=-1', "shot_noise"),
     ('description="a"\nsource="b"\njpeg_quality=5', "jpeg_quality"),
+    ('description="a"\nsource="b"\nwhite_balance_mired=-150', "white_balance_mired"),
     ("description = [", "Invalid"),
 ])
 def test_bad_profiles_are_refused(text, part):

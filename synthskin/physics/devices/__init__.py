@@ -122,6 +122,8 @@ def read_profile(text: str) -> Profile:
     rising = tone.shape[1] == 2 and (np.diff(tone, axis=0) > 0).all() and ((tone >= 0) & (tone <= 1)).all()
     if not rising or tone[0, 0] != 0 or tone[-1, 0] != 1:
         raise ProfileError("tone: points [in, out] that rise from in = 0 to in = 1, inside 0 to 1, are needed")
+    if not -110 <= made.white_balance_mired <= 150:
+        raise ProfileError("white_balance_mired: -110 to 150 is allowed")
     for key in ("shot_noise", "read_noise", "grain_px", "denoise_px", "chroma_blur_px", "sharpening", "saturation"):
         if getattr(made, key) < 0:
             raise ProfileError(f"{key} must not be negative")
@@ -147,7 +149,10 @@ def planckian_xy(temperature_k: float) -> tuple[float, float]:
 
 
 def light_gains(mired: float, tint: float) -> F32:
-    """Gains (3,) on linear sRGB of light `mired` warmer than D65 that nobody balanced; luminance of white stays 1."""
+    """Gains (3,) on linear sRGB of light `mired` warmer than D65 that nobody balanced; luminance of white stays 1.
+
+    -110 to 150 mired: 22 900 to 3 290 K, where the fit of the locus holds.
+    """
 
     def rgb(reciprocal: float) -> NDArray[np.float64]:
         x, y = planckian_xy(1e6 / reciprocal)
@@ -161,7 +166,8 @@ def develop(linear: F32, record: SampleRecord) -> F32:
     """sRGB-encoded picture (size, size, 3) in 0..1 of a linear one, before the 8 bits of `compress`."""
     device, made = record.device, profile(record.device.profile)
     size = linear.shape[0]
-    x: Any = linear * light_gains(device.white_balance_mired + made.white_balance_mired, device.tint + made.tint)
+    x: Any = linear * light_gains(device.white_balance_mired, device.tint)
+    x = x * light_gains(made.white_balance_mired, made.tint)
     x = x * np.float32(2.0 ** (device.exposure_ev + made.exposure_ev))
     if made.vignette_half_angle_deg:
         x = x * _cos4(size, made.vignette_half_angle_deg)[..., None]

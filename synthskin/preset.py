@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,6 +126,7 @@ class Preset:
         """Copy with the weights of `NV=0.8,healthy=0.2`, or of variants, `MEL/nodular=1`; raises PresetError."""
         shown = f"--diagnosis {one_line(text)}"
         weights = parse_weights("--diagnosis", text, "NV=0.8,healthy=0.2")
+        normalised(weights, "--diagnosis", tuple(weights))
         diagnosis: dict[str, float] = {}
         own: dict[str, float] = {}
         for key, weight in weights.items():
@@ -286,12 +287,17 @@ class _Document:
     text: str
     data: dict[str, Any]
 
+    @cached_property
+    def lines(self) -> list[str]:
+        """Lines without comments."""
+        return [line.split("#")[0] for line in self.text.splitlines()]
+
     def where(self, *needles: str) -> str:
         """`file` or `file, line n`: the first line that holds all needles, each after the other."""
-        lines = self.text.splitlines()
+        lines = self.lines
         at = -1
         for needle in needles:
-            found = next((i for i in range(max(at, 0), len(lines)) if needle in lines[i].split("#")[0]), None)
+            found = next((i for i in range(max(at, 0), len(lines)) if needle in lines[i]), None)
             if found is None:
                 break
             at = found
@@ -341,8 +347,7 @@ class _Document:
             path = (self.path.parent / name) if name.endswith(".toml") else _find(name, where)
             if not path.is_file():
                 raise PresetError(f"{where}: variants_from: '{one_line(name)}': that file is not there")
-            other = _read(path)
-            result |= read_variants(other.data.get("variants", {}), other, {})
+            result |= _variants_in(path, path.stat().st_mtime_ns)
         return result
 
     def tones(self) -> tuple[Tone, ...]:
@@ -420,6 +425,13 @@ def _find(name: str, where: str = "") -> Path:
     prefix = f"{where}: " if where else ""
     raise PresetError(f"{prefix}unknown preset '{one_line(name)}'{nearest(name, preset_names())}; "
                       f"there are {_listed()}, or give the path of a TOML file")
+
+
+@lru_cache(maxsize=64)
+def _variants_in(path: Path, _changed_ns: int) -> Mapping[str, Variant]:
+    """Variants of a file that others borrow; read once as long as it does not change."""
+    document = _read(path)
+    return read_variants(document.data.get("variants", {}), document, {})
 
 
 def _chain(path: Path) -> list[_Document]:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SURROUND_LEVEL: Final = 0.16  # encoded; a black surround is darker than this in its brightest channel
-HAIR_ANGLES: Final = 8
+HAIR_ANGLES: Final = 6
+HAIR_LENGTH: Final = 11  # pixels of a reduced picture along which a strand is straight
 SIDE: Final = 128  # regions are found on pictures reduced to this short side
 
 
@@ -103,12 +104,12 @@ def closed(image: Tensor) -> Tensor:
 
 
 def hair(small: Tensor, filled: Tensor) -> Tensor:
-    """Dark strands on a reduced picture: thin (filled by `closed`) and straight for a tenth of it (Lee 1997's idea).
+    """Dark strands on a reduced picture: thin (filled by `closed`) and straight for a twelfth of it (Lee 1997's idea).
 
     The pigment network is thin too but turns within a mesh, so no line of that length stays on it.
     """
     depth = (filled - small).mean(1, keepdim=True) / filled.mean(1, keepdim=True).clamp_min(0.25)
-    along = F.conv2d(depth.clamp_max(0.5), _line_kernels(13, depth), stride=2, padding=6)
+    along = F.conv2d(depth.clamp_max(0.5), _line_kernels(HAIR_LENGTH, depth), stride=2, padding=HAIR_LENGTH // 2)
     best, _ = along.max(1, keepdim=True)
     # a strand is much deeper along its line than across it: compare with the mean over all directions
     average = along.mean(1, keepdim=True).clamp_min(1e-3)
@@ -157,5 +158,5 @@ def otsu_lesion(image: Tensor, valid: Tensor) -> Tensor:
     width = (0.1 * (high - low)).clamp_min(0.01)
     # a little above Otsu's threshold: the faded border belongs to the lesion
     raised = threshold + 0.15 * (high - low)
-    soft = torch.sigmoid((raised[:, None, None, None] - value) / width[:, None, None, None])
+    soft = (0.5 + 0.25 * (raised[:, None, None, None] - value) / width[:, None, None, None]).clamp(0, 1)
     return soft * clear[:, None, None, None] * valid

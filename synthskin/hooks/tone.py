@@ -19,6 +19,7 @@ tone would bring (its own rete pattern), a real calibration of the camera. `docs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -38,7 +39,7 @@ BLOOD_SIGMA: Final = 0.35  # log blood factor of a person's skin; presets vary i
 SKIN_LIMIT: Final = 0.15  # healthy skin's own melanin varies by up to about this log ratio; more counts as added
 OPAQUE: Final = (0.45, 0.9)  # log residual of the brightest channel: from here no skin, and wholly none (glare, paper)
 HEALTHY_LEAST: Final = 0.02  # share of the picture that must be healthy skin; else the brightest pixels stand in for it
-CAST_STEPS: Final = tuple(k / 8 for k in range(8, -1, -1))  # how much of the camera's cast may be kept
+CAST_STEPS: Final = tuple(k / 8 for k in range(9))  # how much of the camera's cast may be kept
 CAST_DELTA: Final = 5.0  # L*a*b* distance that the kept cast may cause on the new skin
 TONE_PRIOR_DEG: Final = (30.0, 35.0)  # ITA of the people photographed; weak, decides only where the cast is strong
 FEW: Final = (80, 80)  # pixels on which mean colours are measured
@@ -245,11 +246,10 @@ def shift_tone(image: Tensor, found: Regions, goal: Tensor) -> tuple[Tensor, Ten
 
 def uneven_light(image: Tensor, healthy: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Smooth grey factor (n, 1, h, w) on encoded values: a plane and a bowl through log luminance of the skin."""
-    size = (24, 24)
-    weight = F.interpolate(healthy, size, mode="area")
     luma = (decode(image) * image.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
-    value = F.interpolate(luma * healthy, size, mode="area") / weight.clamp_min(1e-3)
-    log = value.clamp_min(1e-3).log()
+    weight = regions.reduced(healthy, 32)
+    size = weight.shape[-2:]
+    log = (regions.reduced(luma * healthy, 32) / weight.clamp_min(1e-3)).clamp_min(1e-3).log()
     w = weight.flatten(1)
     total = w.sum(1, keepdim=True).clamp_min(1e-3)
     mean = (w * log.flatten(1)).sum(1, keepdim=True) / total
@@ -296,19 +296,16 @@ def find_tone(table: ToneTable, goal: Tensor, blood: Tensor, gain: Tensor) -> tu
     """
     tones = torch.linspace(0, table.tones - 1, 8 * (table.tones - 1) + 1, device=goal.device)
     colour = table.colour(tones[None], goal.new_tensor(float(table.bare)), blood[:, None])
-    result, kept = torch.zeros_like(goal), torch.full_like(goal, -1.0)
-    ideal = None
-    for share in CAST_STEPS[::-1]:
-        values = lab(torch.exp(colour + share * gain.log()[:, None]))
-        ita = torch.rad2deg(torch.atan2(values[..., 0] - 50.0, values[..., 2]))
-        off, where = (ita - goal[:, None]).abs().min(1)
-        seen = values[torch.arange(len(goal)), where]
-        if ideal is None:
-            ideal = seen
-        take = (off < 2.0) & ((seen - ideal).norm(dim=1) < CAST_DELTA)
-        take |= kept < 0
-        result, kept = torch.where(take, tones[where], result), torch.where(take, torch.full_like(kept, share), kept)
-    return result, kept
+    shares = goal.new_tensor(CAST_STEPS)[:, None, None, None]
+    values = lab(torch.exp(colour + shares * gain.log()[:, None]))  # (shares, n, tones, 3)
+    ita = torch.rad2deg(torch.atan2(values[..., 0] - 50.0, values[..., 2]))
+    off, where = (ita - goal[:, None]).abs().min(2)
+    seen = values.gather(2, where[..., None, None].expand(*where.shape, 1, 3))[:, :, 0]
+    good = (off < 2.0) & ((seen - seen[:1]).norm(dim=2) < CAST_DELTA)
+    good[0] = True
+    best = (good * torch.arange(1, len(shares) + 1, device=goal.device)[:, None]).argmax(0)
+    every = torch.arange(len(goal), device=goal.device)
+    return tones[where[best, every]], shares[best, 0, 0, 0]
 
 
 def _cube_coordinates(flat: Tensor, scale: Tensor) -> Tensor:
@@ -337,9 +334,17 @@ class Explained(NamedTuple):
     linear: Tensor
 
 
-def explain(table: ToneTable, tone: Tensor) -> list[Explained]:
-    axis = torch.linspace(0, DOMAIN, table.nodes, device=tone.device)
+@cache
+def _cube_colours(nodes: int, device: str) -> tuple[Tensor, Tensor]:
+    """Linear colours (k, 3) of the cube, red slowest, and their logs."""
+    axis = torch.linspace(0, DOMAIN, nodes, device=device)
     linear = decode(torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3))
+    return linear, linear.clamp_min(5e-4).log()
+
+
+def explain(table: ToneTable, tone: Tensor) -> list[Explained]:
+    """The cube's colours on skin of `tone` (n,), by the rule of healthy skin and by that of lesions."""
+    linear, log_rgb = _cube_colours(table.nodes, str(tone.device))
     pigment, log_blood = table.explain(tone)
     log_ratio, added = table.split(pigment)
     melanin = table.melanin(tone)[:, None]
@@ -352,7 +357,7 @@ def explain(table: ToneTable, tone: Tensor) -> list[Explained]:
             ratio = limit * torch.tanh(log_ratio / limit)
         share = torch.expm1(own)
         before = table.colour(tone[:, None], table.join(ratio, added), log_blood)
-        rest = linear.clamp_min(5e-4).log() - before
+        rest = log_rgb - before
         opaque = ((rest.amax(-1, keepdim=True) - OPAQUE[0]) / (OPAQUE[1] - OPAQUE[0])).clamp(0, 1)
         contrast = (before - bare).abs().mean(-1)
         rules.append(Explained(share, added - share * melanin, ratio, log_blood, rest, contrast, opaque, linear))
@@ -384,21 +389,28 @@ def _through(cube: Tensor, at: Tensor, lesion: Tensor) -> Tensor:
     """Encoded colours (n, 3, h, w): healthy skin's rule, and the lesion's where there is lesion."""
     result = _look_up(cube, at)
     for i in range(len(at)):
-        weight = lesion[i].flatten()
-        where = (weight > 0.004).nonzero()[:, 0]
-        if len(where):
-            spots = at[i].reshape(-1, 3)[where]
-            other = _look_up(cube[1:, i : i + 1], spots[None, None])[0, :, 0]
-            flat = result[i].flatten(1)
-            flat[:, where] += (other - flat[:, where]) * weight[where]
+        there = lesion[i, 0] > 0.004
+        if there.any():  # only the box around it
+            (y0, y1), (x0, x1) = (_ends(there.any(dim)) for dim in (1, 0))
+            box = (slice(i, i + 1), slice(None), slice(y0, y1), slice(x0, x1))
+            other = _look_up(cube[1:, i : i + 1], at[i : i + 1, y0:y1, x0:x1])
+            result[box] = torch.lerp(result[box], other, lesion[i : i + 1, :, y0:y1, x0:x1])
     return result
+
+
+def _ends(line: Tensor) -> tuple[int, int]:
+    where = line.nonzero()
+    return int(where[0, 0]), int(where[-1, 0]) + 1
 
 
 def _put_back(image: Tensor, found: Regions, shifted: Tensor) -> Tensor:
     """Hair over the new skin (thin hair lets it shine through, thick hair stays as it was), and the black surround."""
-    ratio = ((image + _CUBE_OFFSET) / (found.filled + _CUBE_OFFSET)).clamp_max(1)
-    through = (shifted + _CUBE_OFFSET) * ratio - _CUBE_OFFSET
-    opaque = found.hair * ((0.75 - ratio.mean(1, keepdim=True)) / 0.3).clamp(0, 1)
-    result = through + (image - through) * opaque
-    black = found.surround * ((0.25 - image.amax(1, keepdim=True)) / 0.12).clamp(0, 1)
-    return result + (image - result) * black
+    if found.hair.any():
+        ratio = ((image + _CUBE_OFFSET) / (found.filled + _CUBE_OFFSET)).clamp_max(1)
+        through = (shifted + _CUBE_OFFSET) * ratio - _CUBE_OFFSET
+        opaque = found.hair * ((0.75 - ratio.mean(1, keepdim=True)) / 0.3).clamp(0, 1)
+        shifted = through + (image - through) * opaque
+    if found.surround.any():
+        black = found.surround * ((0.25 - image.amax(1, keepdim=True)) / 0.12).clamp(0, 1)
+        shifted = shifted + (image - shifted) * black
+    return shifted

@@ -188,6 +188,18 @@ def test_png_and_npz_bytes_are_repeatable(tmp_path):
         npz_bytes({"a": np.full((2, 2), np.nan, np.float32)})
 
 
+def test_a_png_cut_anywhere_is_damaged(tmp_path):
+    data = png_bytes(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    path = tmp_path / "a.png"
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(DatasetError, match="damaged"):
+            read_png(path)
+    path.write_bytes(data + b"x")
+    with pytest.raises(DatasetError, match="damaged"):
+        read_png(path)
+
+
 def test_preview(folder, tmp_path):
     path = write_preview(folder, tmp_path / "p.png")
     assert path.read_bytes() == (folder / "preview.png").read_bytes()

@@ -244,8 +244,8 @@ def test_kill_at_random_moments_gives_the_same_folder(whole, tmp_path, workers):
             process.send_signal(signal.SIGKILL)
             kills += 1
         code = process.wait()
-        if out.exists() and (out / "dataset.json").exists() and rows.exists():
-            assert validate(out) == [] or not (out / "preset.toml").exists()
+        if (out / "dataset.json").exists():
+            assert validate(out) == []
         if code == 0:
             break
     assert code == 0 and kills >= 2

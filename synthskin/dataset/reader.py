@@ -151,22 +151,26 @@ def check_files(directory: Path, row: dict[str, Any], card: Card) -> str | None:
 
 
 def validate(directory: str | Path) -> list[str]:
-    """Every fault of a set, one line each; [] if it keeps the contract. Raises DatasetError if there is no set."""
+    """Every fault of a set, one line each; [] if it keeps the contract. Raises DatasetError if there is no set.
+
+    What a run that is under way or was killed has not written yet is no fault: the card says `run.open` then.
+    """
     directory = Path(directory)
     card, run = read_card(directory)
     faults: list[str] = []
-    for name in ("README.md", "preset.toml"):
-        if not (directory / name).is_file():
-            faults.append(f"{name}: is missing")
+    under_way = run.get("open") is True
+    there = {name: (directory / name).is_file() for name in ("README.md", "preset.toml", "metadata.jsonl")}
+    if not under_way:
+        faults += [f"{name}: is missing" for name, is_there in there.items() if not is_there]
     seen: set[int] = set()
-    for number, line, ended in read_lines(directory):
+    for number, line, ended in read_lines(directory) if there["metadata.jsonl"] else ():
         where = f"metadata.jsonl, line {number}"
         try:
             row = parse_row(line)
         except DatasetError as error:
             if ended:
                 faults.append(f"{where}: {error}")
-            elif run.get("open") is not True:  # else a run is under way, or was killed
+            elif not under_way:
                 faults.append(f"{where}: is cut off")
             continue
         if row["index"] in seen:

@@ -249,8 +249,9 @@ class DatasetWriter:
                 if relative in _OURS:
                     handle.flush()
                     os.fsync(handle.fileno())
-            if not target.parent.is_dir():  # after the write: a folder that has vanished is not made anew
-                target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.is_dir():
+                for k in range(1, relative.count("/") + 1):  # level by level: a folder that has vanished stays away
+                    self.directory.joinpath(*relative.split("/")[:k]).mkdir(exist_ok=True)
             os.replace(temporary, target)
         except OSError:
             with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from synthskin.conventions import HEALTHY
 from synthskin.draw import draw
-from synthskin.physics import camera, render, walk
+from synthskin.physics import camera, render, tissue_columns
 from synthskin.physics.engine import Engine, RenderSettings, walk_key
 from synthskin.preset import load_preset
 from synthskin.record import SampleRecord
@@ -63,17 +63,21 @@ def ratios(
     return out
 
 
-def repeated(mi: Any, columns: walk.Columns) -> walk.Columns:
+def repeated(mi: Any, columns: tissue_columns.Columns) -> tissue_columns.Columns:
     """The device's columns, each four times at half the width."""
-    nodes, split = np.array(columns.nodes), 2 * columns.first_coarse
-    fine = nodes[:split].reshape(columns.n_fine, columns.n_fine, -1).repeat(2, 0).repeat(2, 1)
-    coarse = nodes[split:].reshape(columns.n_coarse, columns.n_coarse, -1).repeat(2, 0).repeat(2, 1)
-    dej = np.array(columns.dej_mm).reshape(columns.n_fine, -1).repeat(2, 0).repeat(2, 1)
+    n, m = columns.n_fine, columns.n_coarse
+
+    def twice(values: Any, side: int) -> NDArray[Any]:
+        return np.asarray(values).reshape(side, side, -1).repeat(2, 0).repeat(2, 1).ravel()
+
+    cells, layers = np.array(columns.cells), np.array(columns.layers)
+    cells = np.concatenate([twice(cells[: 2 * columns.first_coarse], n), twice(cells[2 * columns.first_coarse :], m)])
+    layers = np.concatenate([twice(layers[: 4 * n * n], n), twice(layers[4 * n * n :], m)])
     return dataclasses.replace(
         columns,
-        nodes=walk.on_device(mi, np.concatenate([fine.ravel(), coarse.ravel()])),
-        first_coarse=fine.size // 2,
-        dej_mm=walk.on_device(mi, dej),
+        cells=mi.UInt32(cells),
+        first_coarse=4 * columns.first_coarse,
+        layers=tissue_columns.on_device(mi, layers),
         n_fine=2 * columns.n_fine,
         n_coarse=2 * columns.n_coarse,
         column_mm=columns.column_mm / 2,
@@ -137,7 +141,7 @@ def main() -> None:
     through, light = render.hair_maps(scene, record)
     job = render.make_job(engine.mi, engine.dr, scene, record, walk_key(record), through, light, False)
 
-    def walked(columns: walk.Columns, seed: int) -> F32:
+    def walked(columns: tissue_columns.Columns, seed: int) -> F32:
         engine.integrator.job = dataclasses.replace(job, columns=columns)
         xyz = np.array(engine.integrator.render(engine.stage, seed=seed, spp=engine.spp))
         return camera.finish(xyz, record.camera)
@@ -151,7 +155,7 @@ def main() -> None:
 
     for label, columns in (
         ("fst2 with a lesion, same dermis", repeated(engine.mi, job.columns)),
-        ("fst2 with a lesion, finer dermis", render.upload(engine.mi, finer(scene.tissue))),
+        ("fst2 with a lesion, finer dermis", render.upload(engine.mi, engine.dr, finer(scene.tissue))),
     ):
         add(label, ratios(lambda seed, columns=columns: walked(columns, seed), as_it_is, dark, args.seeds))  # type: ignore[misc]
     lines.append(f"{time.perf_counter() - start:.0f} s on {os.cpu_count()} CPU cores, device {engine.device_name}")

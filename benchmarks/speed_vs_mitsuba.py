@@ -63,7 +63,7 @@ def main() -> None:
         record = replace(record, lesion=replace(record.lesion, diameter_mm=8.0, centre_x_mm=0.0, centre_y_mm=0.0))
         field = record.camera.field_of_view_mm
         tissue, top = reference.on_voxels(anatomy.build_scene(record, COLUMNS).tissue)
-        columns, optics = render.upload(mi, tissue, top), render.optics_of(record.skin)
+        columns, optics = render.upload(mi, dr, tissue, top), render.optics_of(record.skin)
         lines += ["", f"{name}: {field:g} mm, {COLUMNS}^2 columns"]
 
         theirs, their_seconds = np.inf, 0.0

@@ -66,7 +66,7 @@ def main() -> None:
     for name, roulette, record in cases():
         scene = anatomy.build_scene(record, COLUMNS)
         tissue, top = reference.on_voxels(scene.tissue)
-        columns, optics = render.upload(mi, tissue, top), render.optics_of(record.skin)
+        columns, optics = render.upload(mi, dr, tissue, top), render.optics_of(record.skin)
 
         def walk_pass(k, columns=columns, optics=optics):  # type: ignore[no-untyped-def]
             return reference.walk_passes(mi, dr, columns, optics, FIELD_MM, args.size, 60, 1, 1 + k)[0][0]

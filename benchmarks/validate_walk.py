@@ -28,7 +28,7 @@ def walk_reflectance(mi, dr, skin, size, paths):  # type: ignore[no-untyped-def]
     blood = np.array([0.0, 0.0, 0.0, skin.blood_fraction])
     bottom = float(t[:5].sum())
     grid = reference.flat_tissue(np.array([*t[:3], bottom - epidermis]), melanin, blood, float(epidermis), bottom)
-    columns = render.upload(mi, grid, float(t[:4].sum()))
+    columns = render.upload(mi, dr, grid, float(t[:4].sum()))
     entry = 1 - ((render.ETA_TISSUE - 1) / (render.ETA_TISSUE + 1)) ** 2  # adding-doubling counts the light that enters
     found, through_all, error = reference.walk_flat(mi, dr, columns, render.optics_of(skin), size, paths)
     return found * entry, through_all, error * entry
@@ -43,13 +43,13 @@ def main() -> None:
     args = parser.parse_args()
     mi, dr, device = render.backend("auto")
     lines = [f"device {device}", ""]
-    columns, optics = reference.slab(mi, 1.0, 9.0, 0.75, 0.2, 1.0)
+    columns, optics = reference.slab(mi, dr, 1.0, 9.0, 0.75, 0.2, 1.0)
     r, t, _ = reference.walk_flat(mi, dr, columns, optics, 1400, 9, with_transmittance=True)
     lines.append(f"van de Hulst slab        Rd {r.mean():.5f} (0.09739)  Tt {t.mean():.5f} (0.66096)")
-    columns, optics = reference.slab(mi, 1.0, 9.0, 0.0, np.inf, 1.5)
+    columns, optics = reference.slab(mi, dr, 1.0, 9.0, 0.0, np.inf, 1.5)
     r, _, _ = reference.walk_flat(mi, dr, columns, optics, 800, 9)
     lines.append(f"Giovanelli half space    total {0.04 + 0.96 * r.mean():.5f} (0.2600)")
-    columns, optics = reference.slab(mi, 0.0, 20.0, 0.8, 0.3, 1.4)
+    columns, optics = reference.slab(mi, dr, 0.0, 20.0, 0.8, 0.3, 1.4)
     r, t, _ = reference.walk_flat(mi, dr, columns, optics, 500, 6, with_transmittance=True)
     lines += [f"no absorption            Rd + Tt {r.mean() + t.mean():.5f} (1)", ""]
     wavelength = np.array(spectral.BAND_WAVELENGTH_NM)

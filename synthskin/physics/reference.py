@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from synthskin.physics import fluence, render, walk
 from synthskin.physics.scene import TissueGrid
+from synthskin.physics.tissue_columns import FINE_RUN_CELLS, FINE_RUN_MM, FINE_STEP_MM, SECOND_STEP_MM, Columns
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -21,8 +22,8 @@ F64 = NDArray[np.float64]
 
 def fine_edges() -> F32:
     """Cell edges of the fine zone: 5 um to 0.15 mm, 12.5 um to 0.35 mm."""
-    run = np.arange(walk.FINE_RUN_CELLS + 1) * walk.FINE_STEP_MM
-    return np.concatenate([run, walk.FINE_RUN_MM + np.arange(1, 17) * walk.SECOND_STEP_MM]).astype(np.float32)
+    run = np.arange(FINE_RUN_CELLS + 1) * FINE_STEP_MM
+    return np.concatenate([run, FINE_RUN_MM + np.arange(1, 17) * SECOND_STEP_MM]).astype(np.float32)
 
 
 def profile_on_cells(thickness_mm: NDArray[Any], value: NDArray[Any], edges_mm: NDArray[Any]) -> F64:
@@ -52,7 +53,7 @@ def flat_tissue(thickness_mm: NDArray[Any], melanin: NDArray[Any], blood: NDArra
     )
 
 
-def walk_flat(mi: Any, dr: Any, columns: walk.Columns, optics: walk.Optics, size_px: int, paths: int, key: int = 1,
+def walk_flat(mi: Any, dr: Any, columns: Columns, optics: walk.Optics, size_px: int, paths: int, key: int = 1,
               with_transmittance: bool = False) -> tuple[F64, F64, F64]:
     """(reflectance (9,), transmittance (9,), standard error of the reflectance (9,)) under a constant environment.
 
@@ -76,8 +77,8 @@ def walk_flat(mi: Any, dr: Any, columns: walk.Columns, optics: walk.Optics, size
     return reflectance, transmittance, error
 
 
-def slab(mi: Any, mu_a_per_mm: float, mu_s_per_mm: float, g: float, thickness_mm: float, eta: float
-         ) -> tuple[walk.Columns, walk.Optics]:
+def slab(mi: Any, dr: Any, mu_a_per_mm: float, mu_s_per_mm: float, g: float, thickness_mm: float, eta: float
+         ) -> tuple[Columns, walk.Optics]:
     """One homogeneous layer through the shipping kernel; thickness a multiple of 5 um up to 0.15 mm, of 12.5 um up to
     0.35 mm, or inf for a half space.
 
@@ -87,7 +88,7 @@ def slab(mi: Any, mu_a_per_mm: float, mu_s_per_mm: float, g: float, thickness_mm
     ones = np.ones((walk.GROUPS, walk.HEROES), np.float32)
     absorber = np.array([1.0, 1.0 if infinite else 0.0])
     grid = flat_tissue(np.array([0.35 if infinite else thickness_mm, 5.0]), absorber, np.zeros(2), 10.0, 2.0)
-    columns = render.upload(mi, grid, 0.35 if infinite else thickness_mm)
+    columns = render.upload(mi, dr, grid, 0.35 if infinite else thickness_mm)
     if not infinite:
         columns = replace(columns, coarse_to_mm=columns.fine_to_mm + 1e-6, bottom_mm=columns.fine_to_mm + 2e-6)
     optics = walk.Optics(
@@ -216,7 +217,7 @@ def volpath_passes(mi: Any, scene: Any, spp: int, passes: int, first_seed: int =
     return np.stack(out), seconds
 
 
-def walk_passes(mi: Any, dr: Any, columns: walk.Columns, optics: walk.Optics, field_of_view_mm: float, size_px: int,
+def walk_passes(mi: Any, dr: Any, columns: Columns, optics: walk.Optics, field_of_view_mm: float, size_px: int,
                 paths: int, passes: int, first_key: int = 1, ending: walk.Ending | None = None
                 ) -> tuple[F64, list[float]]:
     """(passes, pixels, 9) of the walk under a constant sky, no hair, no plate, and the seconds of each pass."""
@@ -235,7 +236,7 @@ def walk_passes(mi: Any, dr: Any, columns: walk.Columns, optics: walk.Optics, fi
     return np.stack(out), seconds
 
 
-def uniform_ending(mi: Any, dr: Any, tissue: TissueGrid, columns: walk.Columns, optics: walk.Optics,
+def uniform_ending(mi: Any, dr: Any, tissue: TissueGrid, columns: Columns, optics: walk.Optics,
                    field_of_view_mm: float, key: int = 1) -> walk.Ending:
     """The tabulated ending under the light of `walk_passes`."""
     bare = np.zeros((walk.GROUPS, 1, 1, 2), np.float32)

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from synthskin.physics import absorption, camera, fluence, scattering, spectral, strands, walk
+from synthskin.physics import absorption, camera, fluence, scattering, spectral, strands, tissue_columns, walk
 from synthskin.physics.llvm import resolve_device
 from synthskin.physics.scene import SceneSpec, TissueGrid
+from synthskin.physics.tissue_columns import COARSE_MIX
 from synthskin.record import Skin
 
 F32 = NDArray[np.float32]
@@ -49,7 +50,7 @@ def backend(device: str = "auto", threads: int = 0) -> tuple[Any, Any, str]:
 class Job:
     """What SkinWalk renders: device arrays and numbers of one sample."""
 
-    columns: walk.Columns
+    columns: tissue_columns.Columns
     optics: walk.Optics
     hair: Any
     irradiance: Any
@@ -81,25 +82,17 @@ def optics_of(skin: Skin) -> walk.Optics:
     )
 
 
-def _cumulative(melanin: F32, blood: F32, edges: F32) -> F32:
-    out = np.zeros((*melanin.shape[:2], melanin.shape[2] + 1, 2), np.float32)
-    dz = np.diff(edges).astype(np.float32)
-    np.cumsum(melanin * dz, axis=2, out=out[:, :, 1:, 0])
-    np.cumsum(blood * dz, axis=2, out=out[:, :, 1:, 1])
-    return out
-
-
 COARSE_CELLS = 12
 COARSE_FACTOR = 4  # a dermal column is this many fine columns wide
 
 
 def coarse_edges(top_mm: float, bottom_mm: float) -> F32:
-    """Depths of the dermal cells' edges, closer near the top; the law of `walk.Columns`."""
+    """Depths of the dermal cells' edges, closer near the top; the law of `Columns`."""
     u = np.linspace(0, 1, COARSE_CELLS + 1)
-    return (top_mm + (bottom_mm - top_mm) * (walk.COARSE_MIX * u + (1 - walk.COARSE_MIX) * u * u)).astype(np.float32)
+    return (top_mm + (bottom_mm - top_mm) * (COARSE_MIX * u + (1 - COARSE_MIX) * u * u)).astype(np.float32)
 
 
-def upload(mi: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> walk.Columns:
+def upload(mi: Any, dr: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> tissue_columns.Columns:
     """The grid on the device: fine columns down to `pigment_to_mm` (Henyey-Greenstein), coarse ones below.
 
     By default the fine zone ends just under the deepest junction or where the grid's fine structures do.
@@ -110,22 +103,37 @@ def upload(mi: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> w
         deepest = max(float(tissue.dej_mm.max()) + FINE_ZONE_MARGIN_MM, tissue.fine_to_mm)
     top = min(deepest, float(edges[-1]))
     cells = int(np.searchsorted(edges, top - 1e-6))
-    fine = np.zeros((*tissue.dej_mm.shape, len(edges), 2), np.float32)
-    fine[:, :, : cells + 1] = _cumulative(
-        tissue.melanin_fine[..., :cells], tissue.blood_fine[..., :cells], edges[: cells + 1]
-    )
-    fine[:, :, cells + 1 :] = fine[:, :, cells : cells + 1]  # a path may stand on the last edge: no density below it
     below = coarse_edges(top, float(tissue.z_edges_coarse_mm[-1]))
-    melanin, blood = fluence.resample(tissue, below, fine.shape[0] // COARSE_FACTOR)
-    coarse = _cumulative(melanin, blood, below)
-    return walk.Columns(
-        nodes=walk.on_device(mi, np.concatenate([fine.ravel(), coarse.ravel()])),
-        first_coarse=fine.size // 2,
-        dej_mm=walk.on_device(mi, tissue.dej_mm),
-        n_fine=fine.shape[0],
-        n_coarse=coarse.shape[0],
-        cells_fine=fine.shape[2] - 1,
-        cells_coarse=coarse.shape[2] - 1,
+    melanin, blood = fluence.resample(tissue, below, tissue.dej_mm.shape[0] // COARSE_FACTOR)
+    used = slice(0, cells)
+    packed, unit_mm = tissue_columns.pack_cells(
+        mi,
+        dr,
+        [
+            (tissue.melanin_fine[..., used], tissue.blood_fine[..., used], edges[: cells + 1]),
+            (melanin, blood, below),
+        ],
+    )
+    n, m = tissue.dej_mm.shape[0], melanin.shape[0]
+    return tissue_columns.Columns(
+        cells=packed,
+        unit_mm=unit_mm,
+        first_coarse=n * n * cells,
+        layers=tissue_columns.on_device(
+            mi,
+            tissue_columns.pack_layers(
+                tissue.dej_mm,
+                m,
+                tissue.keratin_to_mm,
+                tissue.keratin_scale,
+                tissue.dermal_scale,
+                tissue.birefringence,
+            ),
+        ),
+        n_fine=n,
+        n_coarse=m,
+        cells_fine=cells,
+        cells_coarse=COARSE_CELLS,
         column_mm=tissue.column_mm,
         coarse_column_mm=tissue.column_mm * COARSE_FACTOR,
         origin_mm=tissue.origin_mm,
@@ -154,7 +162,7 @@ def make_job(
     """
     cam = record.camera
     fov, plate = cam.field_of_view_mm, cam.plate_thickness_mm
-    columns, optics = upload(mi, scene.tissue), optics_of(record.skin)
+    columns, optics = upload(mi, dr, scene.tissue), optics_of(record.skin)
     table = None
     if ending:
         lamp = camera.light_gain(cam, LIGHT_MAP)
@@ -176,9 +184,9 @@ def make_job(
             optics,
             lamp[index[:, None], index],
             shade,
-            walk.on_device(mi, bare),
+            tissue_columns.on_device(mi, bare),
             1,
-            walk.on_device(mi, lamp),
+            tissue_columns.on_device(mi, lamp),
             LIGHT_MAP,
             fov,
             key,
@@ -187,8 +195,8 @@ def make_job(
     return Job(
         columns=columns,
         optics=optics,
-        hair=walk.on_device(mi, through),
-        irradiance=walk.on_device(mi, light),
+        hair=tissue_columns.on_device(mi, through),
+        irradiance=tissue_columns.on_device(mi, light),
         field_of_view_mm=fov,
         plate_mm=plate,
         polarised=cam.dermoscopic_type == "contact polarized",
@@ -242,7 +250,7 @@ def _register(mi: Any, dr: Any) -> None:
                 ending=job.ending,
             )
             group = dr.arange(mi.UInt32, dr.width(radiance[0])) % walk.GROUPS
-            weights = walk.on_device(mi, spectral.BAND_WEIGHTS)
+            weights = tissue_columns.on_device(mi, spectral.BAND_WEIGHTS)
             xyz = []
             for channel in range(3):
                 value = mi.Float(0)

@@ -27,6 +27,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthskin.physics.tissue_columns import (
+    BIREFRINGENCE_STEPS,
+    COARSE_MIX,
+    FINE_RUN_CELLS,
+    FINE_RUN_MM,
+    FINE_STEP_MM,
+    LEVEL_STEP,
+    SECOND_STEP_MM,
+    Columns,
+    on_device,
+)
+
 F32 = NDArray[np.float32]
 GROUPS = 3
 HEROES = 3
@@ -59,30 +71,6 @@ class Optics:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """The tissue on the device: cumulative (melanin, blood) at the cell edges of each column, both zones.
-
-    The fine cells are 5 um to 0.15 mm and 12.5 um below; edge k of the nc coarse cells lies at
-    fine_to + (coarse_to - fine_to) (COARSE_MIX u + (1 - COARSE_MIX) u^2), u = k / nc.
-    `bottom_mm` is where the last zone ends in a void (transmission); 1e9 for a half space.
-    """
-
-    nodes: Any  # Float: (n, n, nf + 1, 2) then (m, m, nc + 1, 2), flattened
-    first_coarse: int  # index of the first coarse node
-    dej_mm: Any  # Float, (n, n)
-    n_fine: int
-    n_coarse: int
-    cells_fine: int
-    cells_coarse: int
-    column_mm: float
-    coarse_column_mm: float
-    origin_mm: float
-    fine_to_mm: float
-    coarse_to_mm: float
-    bottom_mm: float
-
-
-@dataclass(frozen=True, slots=True)
 class Ending:
     """Mean radiance in the dermis, tabulated; a path ends at its `collisions`-th collision below the fine zone.
 
@@ -104,29 +92,17 @@ class Ending:
     collisions: int
 
 
-#: R4 sequence of Roberts (2018), 2^32 times the inverse powers of the root of x^5 = x + 1.
-KRONECKER = tuple(round(2**32 * 1.1673039782614187**-i) for i in range(1, 5))
+#: R5 sequence of Roberts (2018), 2^32 times the inverse powers of the root of x^6 = x + 1.
+KRONECKER = tuple(round(2**32 * 1.1347241384015194**-i) for i in range(1, 6))
+#: Powers of the multiplier 0xADB4A92D of Steele & Vigna (2021), good in the spectral test up to 8 dimensions: one hash
+#: times these is the random shift of the five numbers of a step.
+SHIFTS = tuple(pow(0xADB4A92D, i, 2**32) for i in range(5))
+#: sin(pi t) / t in powers of t^2, |t| <= 1/2, error 6e-7
+SINE_OF_PI = (3.14158205, -5.16714387, 2.54190851, -0.55465969)
 
-PACK = 4  # pixels a lane
-FINE_STEP_MM = 0.005
-FINE_RUN_MM = 0.15
-FINE_RUN_CELLS = 30
-COARSE_MIX = 0.25
-SECOND_STEP_MM = 0.0125
-
-
-def on_device(mi: Any, values: Any) -> Any:
-    """Flat Float of `values`, from a copy at a 64-byte boundary.
-
-    Dr.Jit takes NumPy memory over as it lies and writes other code for memory off such a boundary: without the copy it
-    is chance whether a later sample needs new kernels.
-    """
-    flat = np.ascontiguousarray(values, np.float32).ravel()
-    room = np.empty(flat.size + 16, np.float32)
-    first = -room.ctypes.data % 64 // 4
-    aligned = room[first : first + flat.size]
-    aligned[:] = flat
-    return mi.Float(aligned)
+PACK = 8  # pixels a lane
+NUDGE = 1e-4  # columns
+FIRST_DRAW = 4  # of the walk; those before are for its start
 
 
 def _hash32(u: Any, x: Any) -> Any:
@@ -170,6 +146,7 @@ def trace(
     lane, sums undivided.
     """
     F, U = mi.Float, mi.UInt32
+    Array2u = mi.Vector2u
 
     # conversions through Int32: AVX2 has no instruction for unsigned ones
     def whole(v: Any) -> Any:
@@ -208,8 +185,10 @@ def trace(
     inv_f, inv_c = opaque(1 / columns.column_mm), opaque(1 / columns.coarse_column_mm)
     origin = opaque(columns.origin_mm)
     nf, nc = columns.n_fine, columns.n_coarse
-    kf, kc = columns.cells_fine, columns.cells_coarse
-    nodes, first_coarse = columns.nodes, dr.opaque(U, columns.first_coarse)
+    kf, kc = dr.opaque(U, columns.cells_fine), columns.cells_coarse
+    last_fine = opaque(columns.cells_fine - 1)
+    cells, first_coarse, layers = columns.cells, dr.opaque(U, columns.first_coarse), columns.layers
+    units = [dr.gather(F, columns.unit_mm, U(i)) for i in range(4)]
     inv_coarse = opaque(1 / (columns.coarse_to_mm - columns.fine_to_mm))
     q0 = opaque(1.0 if polarised else 0.0)
     plate = opaque(plate_tan_scale_mm)
@@ -222,12 +201,28 @@ def trace(
     def seed_of(px: Any) -> Any:
         return _hash32(U, key_low ^ _hash32(U, (lane if source is not None else px) + key_high))
 
-    def bits(seed: Any, k: Any, draw: Any, sequence: int) -> Any:
-        """Draw number `draw` of path k: a Kronecker sequence over the paths of a pixel, randomly shifted per draw."""
-        return dr.fma(k, U(KRONECKER[sequence]), _hash32(U, seed + draw * U(0x85EBCA6B)))
+    def uniforms(seed: Any, k: Any, draw: Any, count: int) -> list[Any]:
+        """Numbers of draw `draw` of path k: a Kronecker sequence over a pixel's paths, randomly shifted per draw."""
+        shift = _hash32(U, seed + draw * U(0x85EBCA6B))
+        return [
+            real(dr.fma(k, U(KRONECKER[i]), shift * U(SHIFTS[i])) >> 8) * (1.0 / 16777216.0) for i in range(count)
+        ]
 
-    def uniform(seed: Any, k: Any, draw: Any, sequence: int) -> Any:
-        return real(bits(seed, k, draw, sequence) >> 8) * (1.0 / 16777216.0)
+    def low(a: Any, b: Any) -> Any:
+        """The smaller one in one instruction; dr.minimum takes care of NaN and of -0 as well."""
+        return dr.select(a < b, a, b)
+
+    def high(a: Any, b: Any) -> Any:
+        return dr.select(a > b, a, b)
+
+    def sin_cos_turn(u: Any) -> tuple[Any, Any]:
+        """Sine and cosine of 2 pi (u - 1/2), on the unit circle by construction."""
+        t = u - 0.5
+        t2 = t * t
+        a, b, c, d = SINE_OF_PI
+        half = t * dr.fma(dr.fma(dr.fma(F(d), t2, F(c)), t2, F(b)), t2, F(a))
+        square = half * half
+        return 2 * half * dr.sqrt(high(1 - square, F(0))), dr.fma(square, F(-2), F(1))
 
     pixel_mm = opaque(field_of_view_mm / size_px)
     h_scale = opaque(hair_size / field_of_view_mm)
@@ -242,38 +237,34 @@ def trace(
 
     def begin(px: Any, seed: Any, k: Any, active: Any) -> tuple[Any, ...]:
         """Entry point, throughput and emission of path k, and its first optical depth."""
-        tau = -dr.log(1 - uniform(seed, k, U(3), 2))
+        u_x, u_y, u_tau = uniforms(seed, k, U(1), 3)
+        tau = -dr.log(1 - u_tau)
         if source is not None:
             return source[0], source[1], F(1), F(0), tau
-        x = (real(px % size_px) + uniform(seed, k, U(1), 0)) * pixel_mm
-        y = (real(px // size_px) + uniform(seed, k, U(2), 1)) * pixel_mm
+        x = (real(px % size_px) + u_x) * pixel_mm
+        y = (real(px // size_px) + u_y) * pixel_mm
         hx, hy = dr.minimum(whole(x * h_scale), hair_size - 1), dr.minimum(whole(y * h_scale), hair_size - 1)
         through = dr.gather(mi.Array2f, hair, hair_page + hy * hair_size + hx, active)
         return x, y, through[0], through[1], tau
 
-    def cumulative(fine: Any, col: Any, z: Any, active: Any) -> tuple[Any, Any, Any, Any]:
-        """Cumulative melanin and blood at depth z of column `col`, and their densities in that cell."""
+    def cumulative(fine: Any, col: Any, z: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """Cumulative melanin and blood at depth z of column `col`, what that cell adds, and cells a mm.
+
+        Inside a dermal cell the content grows evenly in u (see `Columns`), which is as good as evenly in depth.
+        """
         second = z >= FINE_RUN_MM
-        cell_f = dr.select(
-            second, dr.fma(z, 1 / SECOND_STEP_MM, FINE_RUN_CELLS - FINE_RUN_MM / SECOND_STEP_MM), z * (1 / FINE_STEP_MM)
-        )
-        step_f = dr.select(second, F(SECOND_STEP_MM), FINE_STEP_MM)
-        depth = dr.maximum(z - z_face[0], 0) * inv_coarse  # share of the coarse zone
-        cell_c = (dr.sqrt(dr.fma(depth, 4 * (1 - COARSE_MIX), COARSE_MIX**2)) - COARSE_MIX) * (
-            0.5 * kc / (1 - COARSE_MIX)
-        )
-        top_k = dr.select(fine, F(kf - 1), F(kc - 1))
-        k = dr.minimum(dr.floor(dr.maximum(dr.select(fine, cell_f, cell_c), 0)), top_k)
-        e0, e1 = k * (1 / kc), (k + 1) * (1 / kc)
-        e0, e1 = e0 * dr.fma(e0, 1 - COARSE_MIX, COARSE_MIX), e1 * dr.fma(e1, 1 - COARSE_MIX, COARSE_MIX)
-        inv_c = dr.rcp(e1 - e0)
-        f = dr.select(fine, cell_f - k, (depth - e0) * inv_c)
-        a = col + whole(k)
-        n0 = dr.gather(mi.Array2f, nodes, a, active)
-        n1 = dr.gather(mi.Array2f, nodes, a + 1, active)
-        inv = dr.select(fine, dr.rcp(step_f), inv_c * inv_coarse)
+        per_mm = dr.select(second, F(1 / SECOND_STEP_MM), F(1 / FINE_STEP_MM))
+        cell_f = dr.fma(z, per_mm, dr.select(second, F(FINE_RUN_CELLS - FINE_RUN_MM / SECOND_STEP_MM), F(0)))
+        depth = (z - z_face[0]) * inv_coarse  # share of the coarse zone
+        root = dr.sqrt(high(dr.fma(depth, F(4 * (1 - COARSE_MIX)), F(COARSE_MIX**2)), F(COARSE_MIX**2)))
+        cell_c = dr.fma(root, F(0.5 * kc / (1 - COARSE_MIX)), F(-0.5 * kc * COARSE_MIX / (1 - COARSE_MIX)))
+        cell = dr.select(fine, cell_f, cell_c)
+        k = low(dr.floor(high(cell, F(0))), dr.select(fine, last_fine, F(kc - 1)))
+        f = cell - k
+        nodes = dr.gather(Array2u, cells, col + whole(k))
+        n0, n1 = ((real(node & 0xFFFF), real(node >> 16)) for node in nodes)
         d0, d1 = n1[0] - n0[0], n1[1] - n0[1]
-        return dr.fma(d0, f, n0[0]), dr.fma(d1, f, n0[1]), d0 * inv, d1 * inv
+        return dr.fma(d0, f, n0[0]), dr.fma(d1, f, n0[1]), d0, d1, (per_mm, root)
 
     k = dr.zeros(U, lanes)
     seed = seed_of(px)
@@ -283,15 +274,16 @@ def trace(
         """Depth, direction and zone of a path's start."""
         if source is None:
             return F(0), F(0), F(0), F(1), U(0)
-        c = 1 - 2 * uniform(seed, k, U(4), 0)
+        u_c, u_phi = uniforms(seed, k, U(2), 2)
+        c = 1 - 2 * u_c
         s = dr.safe_sqrt(1 - c * c)
-        sp, cp = dr.sincos(2 * dr.pi * uniform(seed, k, U(5), 1))
+        sp, cp = sin_cos_turn(u_phi)
         return source[2], s * cp, s * sp, c, dr.select(source[2] < z_face[1], U(1), U(2))
 
     z, wx, wy, wz, zone = (v + dr.zeros(type(v), lanes) for v in aim(seed, k))
     deep = dr.zeros(U, lanes)
     pol = q0 + dr.zeros(F, lanes)
-    draw = dr.full(U, 16, lanes)
+    draw = dr.full(U, FIRST_DRAW, lanes)
     W = [F(kept) for _ in range(HEROES)]
     L = [F(gained) for _ in range(HEROES)]
     T = [dr.zeros(F, lanes) for _ in range(HEROES)] if with_transmittance else []
@@ -304,118 +296,11 @@ def trace(
     out_met = dr.zeros(U, lanes * pack)
     dr.eval(out_l, out_t, out_met)
 
-    def cond(px: Any, *_: Any) -> Any:
-        return px < px_end
-
-    def body(px, seed, k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T):  # type: ignore[no-untyped-def]
-        fine, gridded = zone == 0, zone < 2
-
-        def pick(values: Any) -> Any:
-            return dr.select(fine, values[0], dr.select(gridded, values[1], values[2]))
-
-        m_hero = pick([m[1] for m in mus])
-        # walls of the column and of the zone
-        inv_dx, dx = dr.select(fine, inv_f, inv_c), dr.select(fine, dx_f, dx_c)
-        top_i = dr.select(fine, F(nf - 1), F(nc - 1))
-        gx, gy = (x - origin) * inv_dx, (y - origin) * inv_dx
-        nudge = 1e-4
-        cx = dr.clip(dr.floor(gx + dr.copysign(F(nudge), wx)), 0, top_i)
-        cy = dr.clip(dr.floor(gy + dr.copysign(F(nudge), wy)), 0, top_i)
-
-        def wall(c: Any, g: Any, w: Any) -> Any:
-            ahead = dr.select(w > 0, c + 1, c)
-            t = (ahead - g) * dx / w
-            open_side = dr.select(w > 0, c >= top_i, c <= 0)
-            return dr.select(open_side | (dr.abs(w) < 1e-6) | ~gridded, far, dr.maximum(t, 0))
-
-        t_lateral = dr.minimum(wall(cx, gx, wx), wall(cy, gy, wy))
-        z_low, z_high = pick([F(0), *z_face[:2]]), pick(z_face)
-        t_zone = dr.select(dr.abs(wz) < 1e-6, far, dr.maximum((dr.select(wz > 0, z_high, z_low) - z) / wz, 0))
-        t_coll = tau / m_hero
-        t = dr.minimum(dr.minimum(t_lateral, t_zone), t_coll)
-        collides = t_coll <= dr.minimum(t_lateral, t_zone)
-        faces = ~collides & (t_zone <= t_lateral)
-        # absorption over the flight
-        col = whole(cy) * dr.select(fine, U(nf), U(nc)) + whole(cx)
-        z1 = dr.select(faces, dr.select(wz > 0, z_high, z_low), dr.fma(t, wz, z))
-        node = dr.select(fine, col * (kf + 1), dr.fma(col, U(kc + 1), first_coarse))
-        a0, b0, am, bm = cumulative(fine, node, z, gridded)
-        a1, b1, _, _ = cumulative(fine, node, z1, gridded)
-        dz = z1 - z
-        steep = dr.abs(dz) > 1e-4
-        k_len = t / dr.select(steep, dz, 1)
-        depth_m = dr.select(gridded, dr.select(steep, (a1 - a0) * k_len, am * t), 0)
-        depth_b = dr.select(gridded, dr.select(steep, (b1 - b0) * k_len, bm * t), 0)
-        W2 = []
-        for j in range(HEROES):
-            extinction = dr.fma(depth_m, mel[j], dr.fma(depth_b, blo[j], t * pick([b[j] for b in base])))
-            m_j = pick([m[j] for m in mus])
-            if j != 1:
-                extinction = dr.fma(m_j - m_hero, t, extinction)
-                factor = dr.select(collides, m_j / m_hero, 1)
-                W2.append(W[j] * dr.exp(-extinction) * factor)
-            else:
-                W2.append(W[j] * dr.exp(-extinction))
-        x, y, z = dr.fma(t, wx, x), dr.fma(t, wy, y), z1
-        # what happens there
-        u1, u2, u3 = (uniform(seed, k, draw + i, i) for i in range(3))
-        last = bits(seed, k, draw + 3, 3)
-        u4, u5 = real(last >> 16) * (1 / 65536), real(_hash32(U, last) >> 8) * (1 / 16777216)
-        draw = dr.select(collides | faces, draw + 4, draw)
-        tau = dr.select(collides, -dr.log(1 - u1), tau - t * m_hero)
-        surface = faces & (wz < 0) & fine
-        out_below = faces & (wz > 0) & (zone == ZONES - 1)
-        crosses = faces & ~surface & ~out_below
-        zone = dr.select(crosses, dr.select(wz > 0, zone + 1, zone - 1), zone)
-        cos_i = dr.abs(wz)
-        fr = mi.fresnel(cos_i, dr.rcp(eta))[0]
-        fr = dr.select(eta == 1.0, 0, fr)
-        e_x = dr.clip(whole(dr.maximum(x * e_scale, 0)), 0, irradiance_size - 1)
-        e_y = dr.clip(whole(dr.maximum(y * e_scale, 0)), 0, irradiance_size - 1)
-        light = dr.gather(F, irradiance, e_y * irradiance_size + e_x, surface)
-        gain = dr.select(surface, (1 - fr) * dr.abs(light) * (1 - pol), 0)
-        met = dr.select(surface & (light < 0), U(1), met)
-        for j in range(HEROES):
-            L[j] = dr.fma(W2[j], gain, L[j])
-            W2[j] = dr.select(surface, W2[j] * fr, W2[j])
-            if with_transmittance:
-                T[j] = dr.select(out_below, T[j] + W2[j], T[j])
-        # displacement in the plate: sin in glass = eta / n_glass * sin in tissue
-        s_t = dr.safe_sqrt(1 - cos_i * cos_i)
-        s_g = dr.minimum(s_t * (1.4 / n_glass), 0.999)
-        shift = dr.select(surface & (s_t > 1e-6), plate * s_g * dr.rsqrt(1 - s_g * s_g) / dr.maximum(s_t, 1e-6), 0)
-        x, y = dr.fma(shift, wx, x), dr.fma(shift, wy, y)
-        wz = dr.select(surface, -wz, wz)
-        # scatter
-        dej = dr.gather(F, columns.dej_mm, col, collides & fine)
-        scatters = collides & (~fine | (z < dej) | (u4 < ratio))
-        g = pick(g_zone)
-        iso = dr.abs(g) < 1e-3
-        gs = dr.select(iso, 0.5, g)
-        h = (1 - gs * gs) / (1 - gs + 2 * gs * u2)
-        c = dr.select(iso, 1 - 2 * u2, (1 + gs * gs - h * h) / (2 * gs))
-        c = dr.clip(c, -1, 1)
-        s = dr.safe_sqrt(1 - c * c)
-        sp, cp = dr.sincos(2 * dr.pi * u3)
-        sign = dr.copysign(F(1), wz)
-        fa = -dr.rcp(sign + wz)
-        fb = wx * wy * fa
-        sx, sy = s * cp, s * sp
-        nx = dr.fma(sx, 1 + sign * wx * wx * fa, dr.fma(sy, fb, c * wx))
-        ny = dr.fma(sx, sign * fb, dr.fma(sy, dr.fma(wy * wy, fa, sign), c * wy))
-        nz = dr.fma(sx, -sign * wx, dr.fma(sy, -wy, c * wz))
-        wx, wy, wz = dr.select(scatters, nx, wx), dr.select(scatters, ny, wy), dr.select(scatters, nz, wz)
-        pol = dr.select(scatters, pol * pick(q_zone), pol)
-        # Russian roulette on the largest of the three weights
-        w_max = dr.maximum(dr.maximum(W2[0], W2[1]), W2[2])
-        tested = (collides | surface) & (w_max < 0.4)
-        q = w_max * (1 / 0.6)
-        killed = tested & (u5 >= q)
-        gain_q = dr.select(tested & ~killed, dr.rcp(dr.maximum(q, 1e-20)), 1)
-        done = killed | out_below
+    def next_path(px, seed, k, x, y, z, wx, wy, wz, zone, tau, pol, met, deep, draw, *rest):  # type: ignore[no-untyped-def]
+        """Add what the path finds at its end and start the lane's next one, in this pixel or the one after it."""
+        W, L, T = list(rest[:HEROES]), list(rest[HEROES : 2 * HEROES]), list(rest[2 * HEROES : -4])
+        u1, u2, u3, ends = rest[-4:]
         if ending is not None:
-            deep = dr.select(scatters & ~fine, deep + 1, deep)
-            ends = (deep >= end_after) & scatters & ~killed
             level = dr.log(1 + dr.maximum(z - end_top, 0) * end_inv_first) * end_inv_log - 0.5
             e_z = dr.clip(whole(dr.maximum(level + u2, 0)), 0, ending.levels - 1)
             e_i = dr.clip(whole(dr.maximum((x - end_origin) * end_inv_cell - 0.5 + u3, 0)), 0, ending.m - 1)
@@ -426,31 +311,154 @@ def trace(
             s_j = dr.clip(whole(dr.maximum(y * shade_scale, 0)), 0, ending.shade_size - 1)
             shade = dr.gather(F, ending.shade, s_j * ending.shade_size + s_i, ends)
             met = dr.select(ends & (shade < 0), U(1), met)
-            gain_end = dr.select(ends, dr.abs(shade) * gain_q, 0)
-            L = [dr.fma(W2[j] * gain_end, mean[j], L[j]) for j in range(HEROES)]
-            done = done | ends
-        # the next path
-        k = dr.select(done, k + 1, k)
+            gain_end = dr.select(ends, dr.abs(shade), 0)
+            L = [dr.fma(W[j] * gain_end, mean[j], L[j]) for j in range(HEROES)]
+        k = k + 1
         moves = k >= count  # this was the pixel's last path: keep its sums
         where = px * GROUPS + group
         for target, value in zip([*out_l, *out_t, out_met], [*L, *T, met], strict=True):
             dr.scatter(target, value, where, moves)
         L = [dr.select(moves, 0, v) for v in L]
         T = [dr.select(moves, 0, v) for v in T]
-        met = dr.select(moves, 0, met)
-        px, k = dr.select(moves, px + 1, px), dr.select(moves, 0, k)
+        met = dr.select(moves, U(0), met)
+        px, k = dr.select(moves, px + 1, px), dr.select(moves, U(0), k)
         seed = dr.select(moves, seed_of(px), seed)
-        bx, by, kept, gained, tau0 = begin(px, seed, k, done & (px < px_end))
-        fresh = done & (px < px_end)
+        fresh = px < px_end
+        x, y, kept, gained, tau = begin(px, seed, k, fresh)
         met = dr.select(fresh & (kept < 1), U(1), met)
-        bz, bwx, bwy, bwz, b_zone = aim(seed, k)
-        x, y, z = dr.select(done, bx, x), dr.select(done, by, y), dr.select(done, bz, z)
-        wx, wy, wz = dr.select(done, bwx, wx), dr.select(done, bwy, wy), dr.select(done, bwz, wz)
-        tau, zone, pol = dr.select(done, tau0, tau), dr.select(done, b_zone, zone), dr.select(done, q0, pol)
-        deep = dr.select(done, 0, deep)
-        draw = dr.select(done, 16, draw)
-        W2 = [dr.select(done, kept, W2[j] * gain_q) for j in range(HEROES)]
-        L = [dr.select(fresh, L[j] + gained, L[j]) for j in range(HEROES)]
+        z, wx, wy, wz, zone = aim(seed, k)
+        L = [dr.select(fresh, v + gained, v) for v in L]
+        return (px, seed, k, x, y, z, wx, wy, wz, zone, tau, q0, met, U(0), U(FIRST_DRAW), kept, kept, kept, *L, *T,
+                u1, u2, u3, ends)  # fmt: skip
+
+    def meet_surface(x, y, wx, wy, wz, pol, met, *rest):  # type: ignore[no-untyped-def]
+        """From below: what leaves towards the light, and the rest back, displaced by the plate."""
+        W, L = rest[:HEROES], rest[HEROES:]
+        cos_i = dr.abs(wz)
+        fr = dr.select(eta == 1.0, 0, mi.fresnel(cos_i, dr.rcp(eta))[0])
+        e_x = dr.clip(whole(dr.maximum(x * e_scale, 0)), 0, irradiance_size - 1)
+        e_y = dr.clip(whole(dr.maximum(y * e_scale, 0)), 0, irradiance_size - 1)
+        light = dr.gather(F, irradiance, e_y * irradiance_size + e_x)
+        gain = (1 - fr) * dr.abs(light) * (1 - pol)
+        met = dr.select(light < 0, U(1), met)
+        # displacement in the plate: sin in glass = eta / n_glass * sin in tissue
+        s_t = dr.safe_sqrt(1 - cos_i * cos_i)
+        s_g = dr.minimum(s_t * (1.4 / n_glass), 0.999)
+        shift = dr.select(s_t > 1e-6, plate * s_g * dr.rsqrt(1 - s_g * s_g) / dr.maximum(s_t, 1e-6), 0)
+        return (dr.fma(shift, wx, x), dr.fma(shift, wy, y), wx, wy, -wz, pol, met, *(w * fr for w in W),
+                *(dr.fma(w, gain, v) for w, v in zip(W, L, strict=True)))  # fmt: skip
+
+    def cond(px: Any, *_: Any) -> Any:
+        return px < px_end
+
+    def body(px, seed, k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T):  # type: ignore[no-untyped-def]
+        fine, gridded = zone == 0, zone < 2
+
+        def pick(values: Any) -> Any:
+            return dr.select(fine, values[0], dr.select(gridded, values[1], values[2]))
+
+        m_hero = pick([m[1] for m in mus])
+        # walls of the column and of the zone; the column ahead is told by the direction, never by the position alone
+        inv_dx, dx = dr.select(fine, inv_f, inv_c), dr.select(fine, dx_f, dx_c)
+        top_i = dr.select(fine, F(nf - 1), F(nc - 1))
+        gx, gy = (x - origin) * inv_dx, (y - origin) * inv_dx
+
+        def column_and_wall(g: Any, w: Any) -> tuple[Any, Any]:
+            sign = dr.copysign(F(1), w)
+            c = low(high(dr.floor(dr.fma(sign, F(NUDGE), g)), F(0)), top_i)
+            t = (dr.fma(sign, F(0.5), c + 0.5) - g) * dx / w
+            return c, dr.select(dr.select(w > 0, c >= top_i, c <= 0), far, t)
+
+        cx, t_x = column_and_wall(gx, wx)
+        cy, t_y = column_and_wall(gy, wy)
+        t_lateral = dr.select(gridded, low(t_x, t_y), far)
+        col = whole(dr.fma(cy, dr.select(fine, F(nf), F(nc)), cx))
+        what = dr.gather(mi.Array4f, layers, dr.select(fine, col, dr.select(gridded, col + U(nf * nf), 0)))
+        level = dr.floor(what[2] * (1 / LEVEL_STEP))
+        keratin = dr.fma(level, F(-LEVEL_STEP), what[2])
+        dermal = dr.select(fine, ratio * what[3], dr.select(gridded, what[3], 1))
+        # scattering is sampled with the densest part of the column; see below
+        majorant = dr.select(fine, high(high(keratin, dermal), F(1)), dermal)
+        down = wz > 0
+        inv_wz = 1 / wz
+        z_end = dr.select(down, pick(z_face), pick([F(0), *z_face[:2]]))
+        t_zone = dr.select(dr.abs(wz) < 1e-6, far, high((z_end - z) * inv_wz, F(0)))
+        density = m_hero * majorant
+        t_coll = tau / density
+        t_wall = low(t_lateral, t_zone)
+        t = low(t_wall, t_coll)
+        collides = t_coll <= t_wall
+        faces = ~collides & (t_zone <= t_lateral)
+        # absorption over the flight
+        z1 = dr.select(faces, z_end, dr.fma(t, wz, z))
+        node = dr.select(fine, col * kf, dr.fma(col, U(kc), first_coarse))
+        a0, b0, da, db, (per_mm, root) = cumulative(fine, node, z)
+        a1, b1, _, _, _ = cumulative(fine, node, z1)
+        steep = dr.abs(wz) > 1e-3  # else the flight is level: its own cell's content a mm
+        along = dr.select(steep, inv_wz, t * dr.select(fine, per_mm, kc * inv_coarse / root))
+        along = dr.select(gridded, along, 0)
+        depth_m = dr.select(steep, a1 - a0, da) * along * dr.select(fine, units[0], units[2])
+        depth_b = dr.select(steep, b1 - b0, db) * along * dr.select(fine, units[1], units[3])
+        optical = t * majorant
+        W2 = []
+        for j in range(HEROES):
+            extinction = dr.fma(depth_m, mel[j], dr.fma(depth_b, blo[j], t * pick([b[j] for b in base])))
+            if j != 1:
+                m_j = pick([m[j] for m in mus])
+                extinction = dr.fma(m_j - m_hero, optical, extinction)
+                W2.append(W[j] * dr.exp(-extinction) * dr.select(collides, m_j / m_hero, 1))
+            else:
+                W2.append(W[j] * dr.exp(-extinction))
+        x, y, z = dr.fma(t, wx, x), dr.fma(t, wy, y), z1
+        # what happens there
+        u1, u2, u3, u4, u5 = uniforms(seed, k, draw, 5)
+        draw = dr.select(collides | faces, draw + 1, draw)
+        tau = dr.select(collides, -dr.log(1 - u1), tau - optical * m_hero)
+        surface = faces & ~down & fine
+        out_below = faces & down & (zone == ZONES - 1)
+        zone = dr.select(faces & ~surface & ~out_below, dr.select(down, zone + 1, zone - 1), zone)
+        W2, L = list(W2), list(L)
+        face = (x, y, wx, wy, wz, pol, met, *W2, *L)
+        face = dr.if_stmt(face, surface, meet_surface, lambda *face: face)
+        x, y, wx, wy, wz, pol, met, *rest = face
+        W2, L = rest[:HEROES], rest[HEROES:]
+        if with_transmittance:
+            T = [dr.select(out_below, T[j] + W2[j], T[j]) for j in range(HEROES)]
+        # scatter, unless this spot is thinner than the column's densest
+        here = dr.select(z < what[1], keratin, dr.select(z < what[0], 1, dermal))
+        scatters = collides & (~fine | (u4 * majorant < here))
+        g = dr.select(fine, g_zone[0], dr.select(gridded, g_zone[1], g_zone[2]))
+        s2 = 2 * u2 - 1
+        g2 = g * g
+        # Henyey-Greenstein, in a form that holds down to g = 0
+        c = dr.fma(g2, s2, dr.fma(g, dr.fma(0.5 * s2, s2, 1.5), s2)) + 0.5 * g * g2 * dr.fma(s2, s2, -1)
+        c /= dr.square(dr.fma(g, s2, 1))
+        s = dr.sqrt(high(1 - c * c, F(0)))
+        sp, cp = sin_cos_turn(u3)
+        sign = dr.copysign(F(1), wz)
+        fa = -dr.rcp(sign + wz)
+        fb = wx * wy * fa
+        sx, sy = s * cp, s * sp
+        nx = dr.fma(sx, 1 + sign * wx * wx * fa, dr.fma(sy, fb, c * wx))
+        ny = dr.fma(sx, sign * fb, dr.fma(sy, dr.fma(wy * wy, fa, sign), c * wy))
+        nz = dr.fma(sx, -sign * wx, dr.fma(sy, -wy, c * wz))
+        wx, wy, wz = dr.select(scatters, nx, wx), dr.select(scatters, ny, wy), dr.select(scatters, nz, wz)
+        pol = dr.select(scatters, pol * pick(q_zone) * dr.fma(level, F(-1 / BIREFRINGENCE_STEPS), 1), pol)
+        # Russian roulette on the largest of the three weights
+        w_max = high(high(W2[0], W2[1]), W2[2])
+        tested = (collides | surface) & (w_max < 0.4)
+        q = w_max * (1 / 0.6)
+        killed = tested & (u5 >= q)
+        gain_q = dr.select(tested & ~killed, dr.rcp(high(q, F(1e-20))), 1)
+        ends = mi.Bool(False)
+        if ending is not None:
+            deep = dr.select(scatters & ~fine, deep + 1, deep)
+            ends = (deep >= end_after) & scatters & ~killed
+        W2 = [v * gain_q for v in W2]
+        path = (px, seed, k, x, y, z, wx, wy, wz, zone, tau, pol, met, deep, draw, *W2, *L, *T, u1, u2, u3, ends)
+        path = dr.if_stmt(path, killed | out_below | ends, next_path, lambda *path: path)
+        px, seed, k, x, y, z, wx, wy, wz, zone, tau, pol, met, deep, draw, *rest = path
+        W2, L, T = rest[:HEROES], rest[HEROES : 2 * HEROES], rest[2 * HEROES : -4]
         return px, seed, k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps + 1, met, deep, W2, L, T
 
     state = (px, seed, k, draw, x, y, z, wx, wy, wz, zone, tau, pol, steps, met, deep, W, L, T)

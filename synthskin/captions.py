@@ -125,7 +125,7 @@ class Facts:
         if box and mask is not None:
             height, width = mask.shape
             cut = box[0] <= 0 or box[1] <= 0 or box[0] + box[2] >= width or box[1] + box[3] >= height
-            if isinstance(view_mm, (int, float)):
+            if isinstance(view_mm, (int, float)) and row["modality"] == "dermoscopic":  # a photograph has no one scale
                 area_mm2 = float((mask > 0).mean()) * float(view_mm) ** 2 * height / width
                 across = 2.0 * math.sqrt(area_mm2 / math.pi)
         kind = row["dermoscopic_type"]
@@ -154,7 +154,7 @@ class Facts:
 def _seen(names: Sequence[str], dermoscopic_type: str | None) -> tuple[str, ...]:
     """Structures to speak of: an atypical network is not told twice, white streaks show between polarisers alone."""
     hidden = {"pigment_network"} if "atypical_pigment_network" in names else set()
-    if dermoscopic_type == "contact non-polarized":
+    if dermoscopic_type != "contact polarized":
         hidden.add("shiny_white_streaks")
     return tuple(name for name in names if name not in hidden)
 

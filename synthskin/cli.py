@@ -63,6 +63,8 @@ def render(
                                                        "machine, if left out.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a set.")] = False,
     maps: Annotated[bool, typer.Option("--maps", help="Write maps of melanin, blood, depth and height too.")] = False,
+    environment: Annotated[Path | None, typer.Option(help="Panorama (.exr, .hdr, .pfm) that lights photographs.",
+                                                     show_default=False)] = None,
     no_denoise: Annotated[bool, typer.Option("--no-denoise", help="Leave out the denoiser.")] = False,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="key=value or key=low..high; may be given several times.")
@@ -87,12 +89,15 @@ def render(
         chosen = chosen.with_tones(tone)
     if confound:
         chosen = chosen.with_confounds(confound)
+    if environment is not None:
+        chosen = chosen.in_environment()
     from synthskin.run import EngineOptions, RunRequest, Shard, render_run
 
     share = None if shard is None else Shard.parse(shard)
     suffix = "" if share is None else share.folder_suffix
     target = out if out is not None else Path("out") / f"{chosen.name}-s{seed}{suffix}"
-    options = EngineOptions(size, default_spp(size) if spp is None else spp, not no_denoise, device, maps)
+    options = EngineOptions(size, default_spp(size) if spp is None else spp, not no_denoise, device, maps,
+                            environment=None if environment is None else str(environment.absolute()))
     request = RunRequest(chosen, n, seed, target, options, workers, overwrite, share, executor, ray_address)
     result = render_run(request, progress=make_progress())
     if profile:

@@ -152,6 +152,15 @@ class Preset:
         shown = f"--tone {one_line(text)}"
         return replace(self, tones=_tones(weights, shown), overrides=(*self.overrides, shown))
 
+    def in_environment(self) -> Preset:
+        """Copy whose photographs are lit by a panorama; raises PresetError if it makes no photographs."""
+        law = self.fields["camera.view"]
+        views = [law.args[0]] if law.law == "value" else [option for option, weight in law.args if weight > 0]
+        if "clinical" not in views:
+            raise PresetError(f"--environment: preset {self.name} makes no photographs; use --preset clinical or "
+                              "--set camera.view=clinical")
+        return self.with_sets(["clinical.light=environment"])
+
     def with_confounds(self, texts: Sequence[str]) -> Preset:
         """Copy in which artefacts depend on the diagnosis as in `ink:MEL=0.9,NV=0.1`; raises PresetError."""
         made = {confound.artefact: confound for confound in self.confounds}

@@ -160,8 +160,9 @@ class Structures:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Contact dermoscope: orthographic, ring light, glass plate on gel."""
+    """Contact dermoscope: orthographic, ring light, glass plate on gel; or a photograph of bare skin (`clinical`)."""
 
+    view: str = _choice(("dermoscopic", "clinical"), "dermoscopic", "through a contact dermoscope, or a photograph of the bare skin", "ISIC vocabulary")
     dermoscopic_type: str = _choice(("contact polarized", "contact non-polarized"), "contact polarized", "polarisation of light and camera", "ISIC vocabulary")
     field_of_view_mm: float = _number(2.0, 30.0, 12.0, "width and height of the picture on the skin", "dermatoscopes: 10-20 mm")
     plate_thickness_mm: float = _number(0.0, 5.0, 1.0, "glass plate; internal reflections come back displaced by 2 t tan(theta)", "synthskin, by design")
@@ -216,6 +217,25 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Clinical:
+    """Light and camera of a photograph without contact; of no effect where camera.view is dermoscopic."""
+
+    light: str = _choice(("window", "ceiling", "flash", "environment"), "window", "what lights the skin; environment is the panorama of --environment", "synthskin, by design")
+    light_azimuth_deg: float = _number(0.0, 360.0, 225.0, "direction of the light in the picture, from +x towards +y (270 is above); turns a panorama", "synthskin, by design")
+    light_elevation_deg: float = _number(5.0, 88.0, 45.0, "elevation of the light over the skin", "synthskin, by design")
+    fill: float = _number(0.02, 0.98, 0.35, "share of the light that comes back from the walls", "synthskin, by design")
+    distance_mm: float = _number(40.0, 2000.0, 250.0, "from the lens to the skin", "synthskin, by design")
+    tilt_deg: float = _number(0.0, 60.0, 8.0, "angle between the line of sight and the skin's normal", "synthskin, by design")
+    tilt_azimuth_deg: float = _number(0.0, 360.0, 90.0, "direction in which the camera stands off the normal", "synthskin, by design")
+    aperture_mm: float = _number(0.1, 30.0, 2.5, "diameter of the lens's pupil: phone 2, reflex camera 5-20", "synthskin, by design")
+    focus_mm: float = _number(-60.0, 60.0, 0.0, "how far behind the skin the lens is focused", "synthskin, by design")
+    relief: float = _number(0.0, 3.0, 1.0, "factor on the height of furrows and cells: no plate flattens them", "synthskin, by design")
+    curvature_mm: float = _number(20.0, 5000.0, 120.0, "radius of the body part: finger 8-10, arm 40, trunk over 120", "synthskin, by design")
+    roughness: float = _number(0.1, 0.8, 0.35, "GGX alpha of the skin's surface below the relief", "Weyrich 2006: 0.2-0.4")
+    shine: float = _number(0.0, 3.0, 1.0, "factor on the surface's reflection: dry under 1, sebum over 1", "Weyrich 2006: oiliness 0.1-0.4")
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRecord:
     """One picture: identity and groups of parameters. (preset, seed, index) decide all of it.
 
@@ -233,6 +253,7 @@ class SampleRecord:
     camera: Camera
     artefacts: Artefacts = field(default_factory=Artefacts)
     device: Device = field(default_factory=Device)
+    clinical: Clinical = field(default_factory=Clinical)
     structures: Structures = field(default_factory=Structures)
     variant: str = ""
 
@@ -251,7 +272,7 @@ class SampleRecord:
         """Inverse of `to_dict`; raises RecordError on unknown or missing keys."""
         data = dict(data)
         for name, cls in GROUPS.items():
-            if name in ("artefacts", "device", "structures") and name not in data:
+            if name in ("artefacts", "device", "clinical", "structures") and name not in data:
                 continue  # rows written before these groups: none of it was there
             known = {f.name for f in dataclasses.fields(cls)}
             unknown = set(data[name]) - known
@@ -263,6 +284,7 @@ class SampleRecord:
 
 GROUPS: dict[str, type] = {
     "skin": Skin, "hair": Hair, "lesion": Lesion, "camera": Camera, "artefacts": Artefacts, "device": Device,
+    "clinical": Clinical,
     "structures": Structures,
 }
 

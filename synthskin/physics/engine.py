@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthskin.physics import anatomy, artefacts, camera, flat_skin, labels, render
+from synthskin.physics import anatomy, artefacts, camera, clinical, environment, flat_skin, labels, render
 from synthskin.physics.hair import hair_mask
 from synthskin.physics.llvm import DeviceError
 from synthskin.record import SampleRecord
@@ -30,6 +31,7 @@ class RenderSettings:
     """How to render; all that changes pictures besides the record.
 
     spp is the number of paths a pixel, rounded up to a multiple of 3 (three wavelengths travel on each path).
+    environment is the panorama file that lights photographs whose `clinical.light` is environment.
     """
 
     size_px: int = 256
@@ -38,6 +40,7 @@ class RenderSettings:
     device: str = "auto"
     maps: bool = False
     threads: int = 0
+    environment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class Engine:
             self.mi, self.dr, self.device_name = render.backend(settings.device, settings.threads)
         except DeviceError as error:
             raise EngineError(str(error)) from None
+        if settings.environment is not None:  # refused before anything is rendered
+            self._room(settings.environment, 0.0)
         self.stage, self.integrator = render.stage(self.mi, settings.size_px, self.spp)
         self.timings: dict[str, float] = {}
 
@@ -98,6 +103,21 @@ class Engine:
         start = time.perf_counter()
         yield
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def _room(self, path: str, azimuth_deg: float) -> environment.Room:
+        try:
+            return environment.read_room(self.mi, Path(path), azimuth_deg)
+        except environment.EnvironmentMapError as error:
+            raise EngineError(str(error)) from None
+
+    def room(self, record: SampleRecord) -> environment.Room:
+        """The light of a photograph; raises EngineError where a panorama is asked for and none was given."""
+        c = record.clinical
+        if c.light != "environment":
+            return environment.room(c.light, c.light_azimuth_deg, c.light_elevation_deg, c.fill)
+        if self.settings.environment is None:
+            raise EngineError("clinical.light=environment: give the panorama, --environment room.exr")
+        return self._room(self.settings.environment, c.light_azimuth_deg)
 
     def scene(self, record: SampleRecord, with_lesion: bool = True) -> Any:
         """SceneSpec of a record at this engine's resolution."""
@@ -133,9 +153,17 @@ class Engine:
         fov = record.camera.field_of_view_mm
         with self._timed("fields"):
             scene = self.scene(record)
-        picture = self.linear(record, scene)
+        view = None
+        shot = record if record.camera.view == "dermoscopic" else clinical.without_contact(record)
+        picture = self.linear(shot, scene)
         with self._timed("artefacts"):
-            finished, artefact_masks = artefacts.apply(picture.clean, record, furrow_map(scene, size), scene.hair)
+            finished, artefact_masks = artefacts.on_skin(picture.clean, shot, furrow_map(scene, size), scene.hair)
+        if shot is not record:
+            with self._timed("photograph"):
+                height = footprint_to_picture(scene.surface_height_um, scene.tissue, size)
+                finished, view = clinical.photograph(finished, record, height, self.room(record))
+        with self._timed("artefacts"):
+            finished, far = artefacts.in_lens(finished, shot)
         with self._timed("camera"):
             image = camera.develop(finished, record)
         with self._timed("labels"):
@@ -153,9 +181,16 @@ class Engine:
                 name: np.where(footprint_to_picture(where, tissue, size) & (mask > 0), 255, 0).astype(np.uint8)
                 for name, where in sorted(scene.attributes.items())
             }
+            maps = depth_maps(scene, size) if self.settings.maps else {}
+            if view is not None:
+                mask, hair = _seen(view, mask), _seen(view, hair)
+                attributes = {name: _seen(view, value) for name, value in attributes.items()}
+                artefact_masks = {name: _seen(view, value) for name, value in artefact_masks.items()}
+                maps = {name: view.picture(value) for name, value in maps.items()}
+            artefact_masks = {name: value for name, value in sorted((artefact_masks | far).items()) if value.any()}
             attributes = {name: value for name, value in attributes.items() if value.any()}
             ita_image, contrast = camera.measure(
-                image, mask, hair, record.camera, artefacts.hides_skin(artefact_masks, size)
+                image, mask, hair, shot.camera, artefacts.hides_skin(artefact_masks, size)
             )
             ita = flat_skin.ita_of_skin(record.skin)
         return RenderedSample(
@@ -164,7 +199,7 @@ class Engine:
             hair=hair,
             attributes=attributes,
             artefacts=artefact_masks,
-            maps=depth_maps(scene, size) if self.settings.maps else {},
+            maps=maps,
             ita_deg=ita,
             ita_image_deg=ita_image,
             contrast=contrast,
@@ -174,13 +209,17 @@ class Engine:
         )
 
 
+def _seen(view: clinical.View, mask: U8) -> U8:
+    return np.where(view.mask(mask > 0), 255, 0).astype(np.uint8)
+
+
 def _pixel_columns(tissue: Any, size_px: int) -> NDArray[np.int32]:
     n = tissue.dej_mm.shape[0]
     margin = round(-tissue.origin_mm / tissue.column_mm)
     return (((np.arange(size_px) + 0.5) / size_px) * (n - 2 * margin) + margin).astype(np.int32)
 
 
-def footprint_to_picture(where: NDArray[np.bool_], tissue: Any, size_px: int) -> NDArray[np.bool_]:
+def footprint_to_picture(where: NDArray[Any], tissue: Any, size_px: int) -> NDArray[Any]:
     """A map on the grid's columns, seen at the picture's pixels."""
     index = _pixel_columns(tissue, size_px)
     return np.asarray(where)[index[:, None], index]

@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from synthskin.run.request import (
     RunRequest,
     Shard,
     check_request,
+    environment_hash,
 )
 
 __all__ = [
@@ -68,7 +69,7 @@ def real_engine(options: EngineOptions) -> EngineLike:
 
     settings = engine.RenderSettings(
         size_px=options.size_px, spp=options.spp, denoise=options.denoise, device=options.device, maps=options.maps,
-        threads=options.threads,
+        threads=options.threads, environment=options.environment,
     )
     made: EngineLike = engine.Engine(settings)
     return made
@@ -182,6 +183,7 @@ def make_card(request: RunRequest, device: str) -> Card:
         generator="physics", preset=request.preset.name, set_hash=request.set_hash, seed=request.seed, n=request.n,
         size_px=o.size_px, field_of_view_mm=view,
         engine={"spp": o.spp, "denoise": o.denoise, "device": device, "maps": o.maps,
+                **({} if o.environment is None else {"environment": environment_hash(o.environment)}),
                 **({} if request.plan is None else {"variation": request.plan.settings()})},
         description=request.preset.description,
     )
@@ -192,7 +194,7 @@ def _options(request: RunRequest, device: str) -> EngineOptions:
     threads = o.threads
     if threads == 0 and request.local_workers > 1:
         threads = max(1, (os.cpu_count() or 1) // request.local_workers)
-    return EngineOptions(o.size_px, o.spp, o.denoise, device, o.maps, threads)
+    return replace(o, device=device, threads=threads)
 
 
 def _missing_any(request: RunRequest) -> bool:

@@ -16,6 +16,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 
@@ -115,7 +116,7 @@ class RayPool:
                            "cluster offers it; choose a smaller --size")
         self._share = {**share, "memory": memory, "max_retries": 0, "max_calls": RECYCLE_AFTER}
         threads = o.threads or (share["num_cpus"] if self.device == "llvm" else 0)
-        self.options = EngineOptions(o.size_px, o.spp, o.denoise, self.device, o.maps, threads)
+        self.options = replace(o, device=self.device, threads=threads)
 
     def make(self, missing: list[int], writer: DatasetWriter) -> Iterator[Finished | Failed]:
         """Render on the cluster; write here, in the order they come."""

@@ -51,6 +51,7 @@ class EngineOptions:
     device: str = "auto"
     maps: bool = False
     threads: int = 0
+    environment: str | None = None
 
 
 EngineFactory = Callable[[EngineOptions], EngineLike]
@@ -181,6 +182,14 @@ def check_request(request: RunRequest) -> None:
     if there is not None and needed > there:
         raise RunError(f"--size {o.size_px} with --workers {workers}: needs about {needed / 1e9:.1f} GB of "
                        f"memory, {there / 1e9:.1f} GB are free; choose a smaller --size or fewer --workers")
+
+
+def environment_hash(path: str) -> str:
+    """First 16 hex digits of the SHA-256 of a panorama, which decides the pictures; raises RunError."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise RunError(f"--environment {path}: cannot be read: {error.strerror}") from None
 
 
 def available_memory_bytes() -> int | None:

@@ -25,7 +25,16 @@ STRANDS = ("thick_hair", "thin_hair")
 def apply(
     linear: F32, record: SampleRecord, relief: F32, strands: tuple[HairStrand, ...] = ()
 ) -> tuple[F32, dict[str, U8]]:
-    """(picture, {name: mask 0 or 255}) with the artefacts of the record; nothing switched on: the same array.
+    """`on_skin`, then `in_lens`: what a dermatoscope sees."""
+    linear, near = on_skin(linear, record, relief, strands)
+    linear, far = in_lens(linear, record)
+    return linear, dict(sorted((near | far).items()))
+
+
+def on_skin(
+    linear: F32, record: SampleRecord, relief: F32, strands: tuple[HairStrand, ...] = ()
+) -> tuple[F32, dict[str, U8]]:
+    """(picture, {name: mask 0 or 255}) with what lies on the skin; nothing switched on: the same array.
 
     linear   (size, size, 3)   linear sRGB after glare and lens, where a white tile in the middle is 0.99
     relief   (size, size)      furrows of the skin, 0 plateau ... 1 bottom
@@ -48,14 +57,25 @@ def apply(
         linear, found["colour_patch"] = plate.draw_patch(linear, record, frame, light)
     if a.ruler:
         linear, found["ruler"] = plate.draw_ruler(linear, record, frame, light)
+    return np.asarray(linear, np.float32), _masks(found)
+
+
+def in_lens(linear: F32, record: SampleRecord) -> tuple[F32, dict[str, U8]]:
+    """(picture, {name: mask 0 or 255}) with what the lens and the room do; nothing switched on: the same array."""
+    a = record.artefacts
+    frame = Frame(linear.shape[0], record.camera.field_of_view_mm)
+    found: dict[str, NDArray[np.bool_]] = {}
     if a.blur:
         linear, found["blur"] = optics.blur(linear, record, frame)
     if a.dark_corner:
         linear, found["dark_corner"] = optics.dark_corner(linear, record, frame)
     if a.glare:
-        linear, found["glare"] = optics.glare(linear, record, frame, lens)
-    masks = {name: np.where(where, 255, 0).astype(np.uint8) for name, where in sorted(found.items()) if where.any()}
-    return np.asarray(linear, np.float32), masks
+        linear, found["glare"] = optics.glare(linear, record, frame, camera.lens_gain(record.camera, frame.size_px))
+    return np.asarray(linear, np.float32), _masks(found)
+
+
+def _masks(found: dict[str, NDArray[np.bool_]]) -> dict[str, U8]:
+    return {name: np.where(where, 255, 0).astype(np.uint8) for name, where in sorted(found.items()) if where.any()}
 
 
 def hides_skin(masks: dict[str, U8], size: int) -> NDArray[np.bool_]:

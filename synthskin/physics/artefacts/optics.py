@@ -25,15 +25,20 @@ def blur(linear: F32, record: SampleRecord, frame: Frame) -> tuple[F32, Bool]:
     axis = frame.axis_mm / np.float32(frame.half_mm)
     along = axis * np.float32(np.cos(direction)) + axis[:, None] * np.float32(np.sin(direction))
     sigma_mm = np.abs(np.float32(a.blur_um * 1e-3) * (1 + np.float32(a.blur_tilt) * along))
+    return local_blur(linear, sigma_mm, frame), sigma_mm >= SEEN_BLUR_MM
+
+
+def local_blur(linear: F32, sigma_mm: F32, frame: Frame) -> F32:
+    """Gaussian blur whose standard deviation (size, size) differs from place to place."""
     levels = np.linspace(float(sigma_mm.min()), float(sigma_mm.max()), LEVELS)
     if levels[-1] - levels[0] < 1e-4:
-        return frame.blur(linear, float(levels[0])), sigma_mm >= SEEN_BLUR_MM
+        return frame.blur(linear, float(levels[0]))
     place = (sigma_mm - np.float32(levels[0])) / np.float32(levels[1] - levels[0])
     out = np.zeros_like(linear)
     for number, sigma in enumerate(levels):
         weight = np.clip(1 - np.abs(place - np.float32(number)), 0, 1)
         out += frame.blur(linear, float(sigma)) * weight[..., None]
-    return out, sigma_mm >= SEEN_BLUR_MM
+    return out
 
 
 def dark_corner(linear: F32, record: SampleRecord, frame: Frame) -> tuple[F32, Bool]:

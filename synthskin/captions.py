@@ -94,6 +94,7 @@ class Facts:
     across_mm     float / None   diameter of a disc of the lesion's area; None without a lesion or a scale
     cut           bool           the lesion reaches the edge of the picture
     hair_share    float / None   share of the picture that hair covers
+    lesions       int            lesions that are told apart
     """
 
     key: str
@@ -111,6 +112,7 @@ class Facts:
     artefacts: tuple[str, ...]
     ink: str
     hair_share: float | None
+    lesions: int = 1
 
     @staticmethod
     def of(
@@ -148,6 +150,7 @@ class Facts:
             artefacts=tuple(row["artefacts"]),
             ink=_INK_WORDS.get(str(artefacts.get("ink_colour")), "") if isinstance(artefacts, dict) else "",
             hair_share=None if hair is None else float((hair > 0).mean()),
+            lesions=len(row["lesions"]),
         )
 
 
@@ -199,6 +202,12 @@ def _subject(facts: Facts, choose: _Words) -> str:
         return f"{choose('healthy', ('healthy', 'normal'))} {tone}skin"
     if facts.has_mask and not facts.lesion_seen:
         return f"{tone}skin without a visible lesion"
+    if facts.lesions > 1:
+        noun = LESIONS.get(facts.diagnosis, LESIONS[None])[0]
+        among = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+        text = choose("many", (f"{facts.lesions} lesions, among them {among},",
+                               f"a region of skin with {facts.lesions} lesions, one of them {among},"))
+        return text + (f" on {tone}skin" if tone else " on skin")
     noun = choose("lesion", LESIONS.get(facts.diagnosis, LESIONS[None]))
     if facts.visible is not None and facts.visible < BARELY_VISIBLE_SHARE:
         noun = f"{choose('faint', ('barely visible', 'hardly visible'))} {noun}"
@@ -235,7 +244,9 @@ def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
 
     if facts.has_mask:
         ask("lesion", ("Is there a lesion in the picture?", "Does the picture show a lesion?"), facts.lesion_seen)
-    if facts.diagnosis is not None and not facts.healthy:
+    if facts.lesions > 1:
+        ask("count", ("How many lesions does the picture show?", "How many lesions are there?"), str(facts.lesions))
+    elif facts.diagnosis is not None and not facts.healthy:
         ask("diagnosis", ("What is the diagnosis?", "Which kind of lesion is this?"), LESIONS[facts.diagnosis][0])
         if facts.benign_malignant in ("benign", "malignant"):
             ask("malignant", ("Is the lesion malignant?",), facts.benign_malignant == "malignant")

@@ -162,9 +162,9 @@ class Structures:
 class Camera:
     """Contact dermoscope: orthographic, ring light, glass plate on gel; or a photograph of bare skin (`clinical`)."""
 
-    view: str = _choice(("dermoscopic", "clinical"), "dermoscopic", "through a contact dermoscope, or a photograph of the bare skin", "ISIC vocabulary")
+    view: str = _choice(("dermoscopic", "clinical", "region"), "dermoscopic", "through a contact dermoscope, a photograph of bare skin, or one of a region with many lesions", "ISIC vocabulary")
     dermoscopic_type: str = _choice(("contact polarized", "contact non-polarized"), "contact polarized", "polarisation of light and camera", "ISIC vocabulary")
-    field_of_view_mm: float = _number(2.0, 30.0, 12.0, "width and height of the picture on the skin", "dermatoscopes: 10-20 mm")
+    field_of_view_mm: float = _number(2.0, 120.0, 12.0, "width and height of the picture on the skin", "dermatoscopes: 10-20 mm; a region 70-90 mm")
     plate_thickness_mm: float = _number(0.0, 5.0, 1.0, "glass plate; internal reflections come back displaced by 2 t tan(theta)", "synthskin, by design")
     ring_elevation_deg: float = _number(20.0, 85.0, 50.0, "elevation of the ring light over the skin", "synthskin, by design")
     light_falloff: float = _number(0.0, 1.0, 0.1, "relative loss of illumination from the centre to the corner", "synthskin, by design")
@@ -236,6 +236,16 @@ class Clinical:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """The other lesions of a region of skin; of no effect unless camera.view is region. `lesion` is the ugly duckling."""
+
+    lesion_count: int = _integer(2, 40, 14, "lesions in the region, the ugly duckling among them", "Grob 1998; Bauer 2004: 15-50 nevi on a person")
+    nevus_diameter_mm: float = _number(0.8, 6.0, 2.4, "median diameter of the common nevi", "Bauer 2004: mostly 2-5 mm")
+    nevus_melanin: float = _number(0.05, 0.8, 0.3, "junctional melanin of the common nevi", "synthskin, by design")
+    similarity: float = _number(0.0, 1.0, 0.75, "0 every nevus its own ... 1 all of the person's signature", "Grob 1998: a person's nevi resemble each other")
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRecord:
     """One picture: identity and groups of parameters. (preset, seed, index) decide all of it.
 
@@ -254,6 +264,7 @@ class SampleRecord:
     artefacts: Artefacts = field(default_factory=Artefacts)
     device: Device = field(default_factory=Device)
     clinical: Clinical = field(default_factory=Clinical)
+    region: Region = field(default_factory=Region)
     structures: Structures = field(default_factory=Structures)
     variant: str = ""
 
@@ -272,7 +283,7 @@ class SampleRecord:
         """Inverse of `to_dict`; raises RecordError on unknown or missing keys."""
         data = dict(data)
         for name, cls in GROUPS.items():
-            if name in ("artefacts", "device", "clinical", "structures") and name not in data:
+            if name in ("artefacts", "device", "clinical", "region", "structures") and name not in data:
                 continue  # rows written before these groups: none of it was there
             known = {f.name for f in dataclasses.fields(cls)}
             unknown = set(data[name]) - known
@@ -284,7 +295,7 @@ class SampleRecord:
 
 GROUPS: dict[str, type] = {
     "skin": Skin, "hair": Hair, "lesion": Lesion, "camera": Camera, "artefacts": Artefacts, "device": Device,
-    "clinical": Clinical,
+    "clinical": Clinical, "region": Region,
     "structures": Structures,
 }
 

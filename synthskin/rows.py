@@ -50,6 +50,7 @@ def make_sample(record: SampleRecord, rendered: Rendered, index: int | None = No
     index = record.index if index is None else index
     attributes = {name: array for name, array in sorted(rendered.attributes.items()) if array.any()}
     artefacts = {name: array for name, array in sorted(rendered.artefacts.items()) if array.any()}
+    instances, boxes, kinds = _lesions(record, rendered)
     healthy = record.diagnosis == HEALTHY
     box: list[Any] = bounding_box(rendered.mask)
     name = stem(index)
@@ -79,9 +80,9 @@ def make_sample(record: SampleRecord, rendered: Rendered, index: int | None = No
         "contrast": None if healthy else _rounded(rendered.contrast),
         "visible_delta_e": None if healthy else _rounded(rendered.visible_delta_e),
         "bbox": box,
-        "boxes": [box] if box else [],
-        "lesions": [record.diagnosis] if box else [],
-        "modality": record.camera.view,
+        "boxes": boxes,
+        "lesions": kinds,
+        "modality": "dermoscopic" if record.camera.view == "dermoscopic" else "clinical",
         "dermoscopic_type": record.camera.dermoscopic_type if record.camera.view == "dermoscopic" else None,
         "lesion_id": None if healthy else f"{group}-lesion",
         "patient_id": f"{group}-person",
@@ -89,7 +90,24 @@ def make_sample(record: SampleRecord, rendered: Rendered, index: int | None = No
         "params": json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False),
     }
     row["caption"] = caption(Facts.of(row, rendered.mask, rendered.hair))
-    return Sample(row, rendered.image, rendered.mask, rendered.hair, attributes, artefacts, None, rendered.maps)
+    return Sample(row, rendered.image, rendered.mask, rendered.hair, attributes, artefacts, instances, rendered.maps)
+
+
+def _lesions(record: SampleRecord, rendered: Rendered) -> tuple[NDArray[Any] | None, list[list[Any]], list[str]]:
+    """Label map (None for one lesion), a box a lesion and its diagnosis; labels that show nowhere are closed up."""
+    labels = getattr(rendered, "instances", None)
+    if labels is None:
+        box = bounding_box(rendered.mask)
+        return None, [box] if box else [], [record.diagnosis] if box else []
+    diagnoses: tuple[str, ...] = getattr(rendered, "diagnoses", ())
+    seen = [label for label in range(1, len(diagnoses) + 1) if (labels == label).any()]
+    closed = np.zeros_like(labels)
+    boxes = []
+    for number, label in enumerate(seen, start=1):
+        own = labels == label
+        closed[own] = number
+        boxes.append(bounding_box(np.where(own, 255, 0).astype(np.uint8)))
+    return (closed if len(seen) > 1 else None), boxes, [diagnoses[label - 1] for label in seen]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -19,6 +19,7 @@ from synthskin.physics.lesion.field import LesionField
 from synthskin.physics.lesion.structures import grow
 from synthskin.physics.mesh import line_profile, polygon_mesh
 from synthskin.physics.noise import F32, NoiseField, keyed_rng
+from synthskin.physics.region import grow_region
 from synthskin.physics.relief import dermatoglyphs, follicles, furrows
 from synthskin.physics.scene import SceneSpec, TissueGrid
 from synthskin.physics.vessels import splat, vessel_points
@@ -68,7 +69,8 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
     axis = ((np.arange(columns) - 0.5 * (columns - 1)) * column_mm).astype(np.float32)
     lesion = None
     if with_lesion and record.diagnosis != HEALTHY:
-        lesion = grow(record, axis, axis, column_mm)
+        in_region = record.camera.view == "region"
+        lesion = grow_region(record, axis, column_mm) if in_region else grow(record, axis, axis, column_mm)
     skin = _healthy_columns(record, axis, column_mm, lesion)
     bottom_mm = record.skin.epidermis_thickness_um * 1e-3 + record.skin.dermis_thickness_mm
     fine, coarse = z_edges(bottom_mm)

@@ -49,6 +49,11 @@ class View:
         seen = map_coordinates(where.astype(np.float32), (self.rows, self.columns), order=1, mode="nearest")
         return np.asarray(seen >= 0.5)
 
+    def labels(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A label map of the skin as the camera sees it: the nearest pixel's label."""
+        out = map_coordinates(values, (self.rows, self.columns), order=0, mode="nearest")
+        return np.asarray(out, np.uint8)
+
     def picture(self, values: F32) -> F32:
         """(size, size) or (size, size, c) of the skin as the camera sees it, cubic."""
         if values.ndim == 2:

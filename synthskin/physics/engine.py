@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthskin.physics import anatomy, artefacts, camera, clinical, environment, flat_skin, labels, render
+from synthskin.physics import anatomy, artefacts, camera, clinical, environment, flat_skin, labels, region, render
 from synthskin.physics.hair import hair_mask
 from synthskin.physics.llvm import DeviceError
 from synthskin.record import SampleRecord
@@ -45,7 +45,10 @@ class RenderSettings:
 
 @dataclass(frozen=True, slots=True)
 class RenderedSample:
-    """A finished sample. Pictures are (h, w, 3), masks (h, w) with 0 or 255; see docs/dataset.md."""
+    """A finished sample. Pictures are (h, w, 3), masks (h, w) with 0 or 255; see docs/dataset.md.
+
+    instances and diagnoses are those of a region with several lesions: a label map, 0 = skin, and a class a label.
+    """
 
     image: U8
     mask: U8
@@ -58,6 +61,8 @@ class RenderedSample:
     contrast: float | None
     visible_delta_e: float | None
     timings_s: dict[str, float] = field(default_factory=dict)
+    instances: U8 | None = None
+    diagnoses: tuple[str, ...] = ()
     description: dict[str, Any] = field(default_factory=dict)
 
 
@@ -169,9 +174,16 @@ class Engine:
         with self._timed("labels"):
             mask = np.zeros((size, size), np.uint8)
             visible = None
+            instances: U8 | None = None
+            diagnoses: tuple[str, ...] = ()
             tissue = scene.tissue
             if scene.lesion is not None:
-                found = labels.lesion_mask(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, size)
+                if record.camera.view == "region":
+                    delta_e = labels.delta_e_map(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, size)
+                    found = region.mask_of_delta_e(delta_e, labels.THRESHOLD_DELTA_E, fov)
+                    instances, diagnoses = region.instances(record, found)
+                else:
+                    found = labels.lesion_mask(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, size)
                 mask[found] = 255
                 visible = labels.visible_delta_e(
                     scene.lesion, found, record.skin, tissue.column_mm, tissue.origin_mm, fov
@@ -184,6 +196,7 @@ class Engine:
             maps = depth_maps(scene, size) if self.settings.maps else {}
             if view is not None:
                 mask, hair = _seen(view, mask), _seen(view, hair)
+                instances = None if instances is None else view.labels(instances) * (mask > 0)
                 attributes = {name: _seen(view, value) for name, value in attributes.items()}
                 artefact_masks = {name: _seen(view, value) for name, value in artefact_masks.items()}
                 maps = {name: view.picture(value) for name, value in maps.items()}
@@ -205,6 +218,8 @@ class Engine:
             contrast=contrast,
             visible_delta_e=visible,
             timings_s=dict(self.timings),
+            instances=instances,
+            diagnoses=diagnoses,
             description={"steps": picture.steps},
         )
 

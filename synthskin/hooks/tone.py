@@ -193,7 +193,7 @@ def find_regions(image: Tensor, mask: Tensor | None) -> Regions:
     else:
         lesion = regions.reduced(mask)
     lesion = regions.blur(lesion)
-    away = (regions.dilate(lesion, 5) < 0.2) & (regions.dilate(black, 4) < 0.5)
+    away = (regions.dilate(lesion, 3) < 0.5) & (regions.dilate(black, 4) < 0.5)
     plain = (regions.dilate(strands, 1) < 0.3) & (small.amin(1, keepdim=True) < 0.98)
     healthy = (away & plain).to(image)
     few = healthy.mean((1, 2, 3)) < HEALTHY_LEAST

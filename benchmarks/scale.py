@@ -25,6 +25,10 @@ from typing import Any
 
 from synthskin.conventions import default_spp
 from synthskin.dataset.compare import differences
+from synthskin.dataset.encode import EncodedSample
+from synthskin.dataset.format import encode_row, media_paths
+from synthskin.dataset.reader import read_card, read_rows
+from synthskin.dataset.writer import DatasetWriter
 from synthskin.preset import load_preset
 from synthskin.run import EngineOptions, RunRequest, render_run
 
@@ -65,6 +69,25 @@ def measure(out: Path, n: int, size: int, workers: int, threads: int, executor: 
             "whole run s": round(whole_s, 1), "device": result.device}
 
 
+def writer_rate(source: Path, target: Path, n: int = 200) -> float:
+    """Samples a second that the one writer takes, files of the size of those in `source`."""
+    card, _ = read_card(source)
+    row = read_rows(source)[0]
+    files = {role: (source / path).read_bytes() for role, path in media_paths(row).items()}
+    samples = []
+    for index in range(n):
+        name = f"{index:06d}.png"
+        new = row | {"index": index, "file_name": f"images/{name}", "mask_file_name": f"masks/{name}",
+                     "hair_file_name": f"hair/{name}"}
+        paths = media_paths(new)
+        samples.append(EncodedSample(index, encode_row(new), {paths[role]: data for role, data in files.items()}))
+    with DatasetWriter(target, card, (source / "preset.toml").read_text()) as writer:
+        started = time.monotonic()
+        for sample in samples:
+            writer.write(sample)
+        return round(n / (time.monotonic() - started), 1)
+
+
 def bytes_a_sample(folder: Path, n: int) -> int:
     """On disk, media and row, without the files at the top of the folder that do not grow with n."""
     media = sum(path.stat().st_size for path in folder.glob("*/**/*") if path.is_file())
@@ -97,6 +120,7 @@ def main() -> None:
             if found:
                 sys.exit(f"run {k} gave another folder than run 0: {found[0]}")
         size_bytes = bytes_a_sample(Path(base) / "run0", options.n)
+        writing = writer_rate(Path(base) / "run0", Path(base) / "written")
     rates = {(run["executor"], run["workers"], run["threads a worker"]): run["samples/s"] for run in runs}
     efficiency = {executor: round(rates[executor, 2, 1] / (2 * rates[executor, 1, 1]), 3)
                   for executor in ("local", "ray") if (executor, 2, 1) in rates}
@@ -108,7 +132,7 @@ def main() -> None:
                         for units in (1, 8, 64)}
     report = {
         "size px": options.size, "samples a run": options.n, "runs": runs, "efficiency of 2 workers": efficiency,
-        "bytes a sample": size_bytes, "a million samples": found_costs,
+        "bytes a sample": size_bytes, "writer alone, samples/s": writing, "a million samples": found_costs,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load at start {os.getloadavg()[0]:.2f}",
     }
     text = json.dumps(report, indent=2)

@@ -63,7 +63,7 @@ def import_(
     from synthskin.progress import make_progress
 
     options = ImportOptions(tuple(licence or ()), tuple(attribution or ()), modality, skip_bad)
-    result = import_set(kind, source, directory, options, make_progress(verb="importing"))
+    result = import_set(kind, source, directory, options, lambda verb: make_progress(verb=verb))
     for name, why in result.left_out.items():
         print(f"left out: {name}: {why}", file=sys.stderr, flush=True)
     if as_json:

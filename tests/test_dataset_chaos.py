@@ -4,9 +4,9 @@ from chaos import KINDS, Campaign
 
 
 def test_random_faults(tmp_path):
-    result = Campaign(tmp_path, seed=11).run(12)
+    result = Campaign(tmp_path, seed=11).run(8)
     assert result.clean, result
-    assert set(result.faults) == set(KINDS) and result.struck.total() == 12
+    assert set(result.faults) == set(KINDS) and result.struck.total() == 8
 
 
 def test_the_campaign_sees_what_it_looks_for(tmp_path):

@@ -366,7 +366,8 @@ def test_command_line(tmp_path, capsys, monkeypatch):
 
     assert call("scin", "src", "out", "--json") == 0
     out = capsys.readouterr()
-    assert json.loads(out.out)["samples"] == 3 and "importing 3 samples" in out.err
+    assert json.loads(out.out)["samples"] == 3
+    assert "examining 3 samples" in out.err and "importing 3 samples" in out.err
     (tmp_path / "src/dataset/images/2001.png").unlink()
     assert call("scin", "src", "b") == 2
     assert capsys.readouterr().err.startswith("error: 2001.png: its picture is missing")

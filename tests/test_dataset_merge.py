@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standin import FakeEngine, device
 
+import synthskin.run
+from synthskin import cli
 from synthskin.dataset.compare import differences
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.merge import merge_sets
@@ -97,6 +99,34 @@ def test_two_rows_for_one_index_are_refused(made, tmp_path):
     (other / "metadata.jsonl").write_text("\n".join([*lines[:3], json.dumps(row), *lines[4:]]) + "\n")
     with pytest.raises(DatasetError, match="sample 3 differs"):
         merge_sets([made / "s1", other], tmp_path / "m")
+
+
+def test_shards_and_merge_on_the_command_line(tmp_path, monkeypatch, capsys):
+    real = synthskin.run.render_run
+    monkeypatch.setattr(synthskin.run, "render_run",
+                        lambda request, progress=None: real(request, FakeEngine, device, progress))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(args))
+        return ended.value.code
+
+    common = ("--preset", "fst6", "--n", "5", "--size", "32")
+    assert call("render", *common, "--out", "whole") == 0
+    assert call("render", *common, "--shard", "1/2", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["made"] == 3
+    assert call("merge", "out/fst6-s0-shard1of2", "--out", "m") == 3
+    told = capsys.readouterr()
+    assert "3 of 5 samples in m" in told.out and "2 samples are missing (1, 3)" in told.err
+    assert call("render", *common, "--shard", "2/2") == 0
+    assert call("merge", "out/fst6-s0-shard1of2", "out/fst6-s0-shard2of2", "--out", "m", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["copied"] == 2
+    assert differences(tmp_path / "whole", tmp_path / "m") == []
+    for bad in ("0/2", "3/2", "x", "1/0"):
+        assert call("render", *common, "--shard", bad, "--out", "bad") == 2
+        assert "3/16" in capsys.readouterr().err
+    assert not (tmp_path / "bad").exists()
 
 
 @given(st.integers(1, 40), st.integers(1, 200))

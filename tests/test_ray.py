@@ -14,6 +14,7 @@ from standin import BrokenEngine, FakeEngine, device
 from standin_faults import POISON, BigEngine, KilledOnceEngine, KillerEngine, PoisonEngine
 
 import synthskin.run
+import synthskin.run.ray_pool
 from synthskin import cli
 from synthskin.dataset.compare import differences
 from synthskin.dataset.reader import read_rows, validate
@@ -78,6 +79,26 @@ def test_a_worker_killed_in_the_middle_is_made_good(whole, tmp_path):
     result = render_run(request(tmp_path / "a"), functools.partial(KilledOnceEngine, marker))
     assert marker.exists() and result.made == N and result.failed == {}
     assert differences(whole, tmp_path / "a") == []
+
+
+def test_ctrl_c_leaves_a_valid_folder(whole, tmp_path):
+    class Stop:
+        def start(self, total, done): ...
+        def stop(self): ...
+        def step(self, done):
+            if done == 2:
+                raise KeyboardInterrupt
+
+    result = render_run(request(tmp_path / "a"), FakeEngine, progress=Stop())
+    assert result.interrupted and 2 <= result.made < N and validate(tmp_path / "a") == []
+    render_run(request(tmp_path / "a"), FakeEngine)
+    assert differences(whole, tmp_path / "a") == []
+
+
+def test_another_version_on_a_node_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthskin.run.ray_pool, "__version__", "0.0.0")
+    with pytest.raises(RunError, match=r"the run 0\.0\.0; install the same on all"):
+        render_run(request(tmp_path / "a"), FakeEngine)
 
 
 def test_a_full_object_store(tmp_path):

@@ -56,12 +56,13 @@ def merge_sets(folders: list[Path], out: Path, progress: Progress | None = None)
         if progress is not None:
             progress.start(writer.card.n, len(writer.finished))
         try:
+            there = len(writer.finished)
             for folder in folders:
                 for encoded in _whole_samples(folder, card, seen, writer):
                     writer.write(encoded)
                     copied += 1
                     if progress is not None:
-                        progress.step(len(writer.finished))
+                        progress.step(there + copied)
         finally:
             if progress is not None:
                 progress.stop()

@@ -20,6 +20,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 
+from synthskin import __version__
 from synthskin.dataset.writer import DatasetWriter
 from synthskin.run.local import RECYCLE_AFTER, uninterrupted
 from synthskin.run.one import encode_one, render_one, write_one
@@ -122,7 +123,7 @@ class RayPool:
         """Render on the cluster; write here, in the order they come."""
         ray = self._ray
         task = ray.remote(**self._share)(_work)
-        setting = ray.put((uuid.uuid4().hex, self._factory, self.options, self._request))
+        setting = ray.put((uuid.uuid4().hex, __version__, self._factory, self.options, self._request))
         waiting = collections.deque((index, 1) for index in missing)
         running: dict[Any, tuple[int, int]] = {}
         last = time.monotonic()
@@ -185,10 +186,12 @@ _engine: dict[str, Any] = {}
 
 
 def _work(
-    setting: tuple[str, EngineFactory, EngineOptions, RunRequest], index: int
+    setting: tuple[str, str, EngineFactory, EngineOptions, RunRequest], index: int
 ) -> tuple[Any, str, dict[str, float]]:
     """In a worker of the cluster: (encoded sample, device, seconds), or (None, why not, {})."""
-    run_id, factory, options, request = setting
+    run_id, version, factory, options, request = setting
+    if version != __version__:
+        return None, f"{_NO_ENGINE}it has synthskin {__version__}, the run {version}; install the same on all", {}
     if _engine.get("run_id") != run_id:  # the process may have served another run
         try:
             _engine.update(engine=factory(options), run_id=run_id)

@@ -12,7 +12,7 @@ from typing import Final
 
 from synthskin.dataset.archive import opened
 from synthskin.dataset.format import DatasetError
-from synthskin.dataset.imports.common import Imported, ImportOptions, Plan, Progress, Source, checked_options
+from synthskin.dataset.imports.common import Imported, ImportOptions, Plan, Shown, Source, checked_options
 from synthskin.dataset.imports.write import write_plan
 from synthskin.dataset.reader import read_card
 
@@ -37,9 +37,9 @@ _OURS: Final = ("webdataset", "set")
 
 def import_set(
     kind: str, source: str | Path, out: str | Path, options: ImportOptions | None = None,
-    progress: Progress | None = None,
+    progress: Shown | None = None,
 ) -> Imported:
-    """Take over `source`, a folder or an archive (zip, tar), into the set `out`.
+    """Take over `source`, a folder or an archive (zip, tar), into the set `out`; `progress` shows each stage by name.
 
     Raises DatasetError: unknown kind, a table or picture that is missing or damaged, a hostile archive, an `out` that
     holds something else. What is refused before the first picture leaves nothing behind.

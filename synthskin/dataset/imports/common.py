@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -22,6 +22,10 @@ class Progress(Protocol):
     def start(self, total: int, done: int) -> None: ...
     def step(self, done: int) -> None: ...
     def stop(self) -> None: ...
+
+
+#: Makes the progress of a stage, by its name.
+Shown = Callable[[str], Progress]
 
 
 @dataclass(frozen=True, slots=True)

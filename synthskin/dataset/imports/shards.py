@@ -18,7 +18,7 @@ from synthskin.dataset.archive import safe_member
 from synthskin.dataset.card import readme
 from synthskin.dataset.exports.webdataset import member_name
 from synthskin.dataset.format import MAX_ROW_BYTES, MAX_SIDE_PX, DatasetError, encode_row, media_paths, parse_row, short
-from synthskin.dataset.imports.common import Imported, Progress
+from synthskin.dataset.imports.common import Imported, Shown
 from synthskin.dataset.merge import merge_sets
 from synthskin.dataset.reader import read_card, safe_path
 
@@ -27,7 +27,7 @@ _MAX_MEMBER_BYTES: Final = 4 * MAX_SIDE_PX**2
 _ADDED: Final = ("licences", "attribution")
 
 
-def take(folder: Path, out: Path, progress: Progress | None) -> Imported:
+def take(folder: Path, out: Path, progress: Shown | None) -> Imported:
     if not (folder / "dataset.json").is_file():
         inside = [path for path in sorted(folder.iterdir()) if (path / "dataset.json").is_file()]
         folder = inside[0] if len(inside) == 1 else folder
@@ -49,7 +49,7 @@ def take(folder: Path, out: Path, progress: Progress | None) -> Imported:
             for shard in shards:
                 for key, members in _samples(shard):
                     rows.write(_place(shard, key, members, temporary, maps))
-        merged = merge_sets([temporary], out, progress)
+        merged = merge_sets([temporary], out, None if progress is None else progress("importing"))
         return Imported(out, merged.samples, merged.copied)
     except OSError as error:
         raise DatasetError(f"{out}: cannot be written: {error.strerror or error}; free or fix it, then give the same "

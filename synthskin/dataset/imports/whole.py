@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from synthskin.dataset.format import DatasetError
-from synthskin.dataset.imports.common import Imported, Progress
+from synthskin.dataset.imports.common import Imported, Shown
 from synthskin.dataset.merge import merge_sets
 
 
-def take(folder: Path, out: Path, progress: Progress | None) -> Imported:
+def take(folder: Path, out: Path, progress: Shown | None) -> Imported:
     root = folder
     if not (root / "dataset.json").is_file():
         inside = [path for path in sorted(folder.iterdir()) if (path / "dataset.json").is_file()]
@@ -18,5 +18,5 @@ def take(folder: Path, out: Path, progress: Progress | None) -> Imported:
         root = inside[0]
     if root.is_symlink():
         raise DatasetError(f"{root.name}: is a symbolic link; files stay inside the folder")
-    merged = merge_sets([root], out, progress)
+    merged = merge_sets([root], out, None if progress is None else progress("importing"))
     return Imported(out, merged.samples, merged.copied)

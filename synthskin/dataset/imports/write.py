@@ -19,7 +19,7 @@ from synthskin.conventions import BENIGN_MALIGNANT, DIAGNOSES
 from synthskin.dataset.card import Card
 from synthskin.dataset.encode import EncodedSample, encode_sample
 from synthskin.dataset.format import MAX_SAMPLES, DatasetError, Sample, empty_row, short, stem
-from synthskin.dataset.imports.common import Imported, ImportOptions, Photo, Plan, Progress
+from synthskin.dataset.imports.common import Imported, ImportOptions, Photo, Plan, Shown
 from synthskin.dataset.near_duplicates import group
 from synthskin.dataset.photo import difference_hash, load_mask, load_photo
 from synthskin.dataset.preview import preview_png
@@ -46,7 +46,7 @@ class _Known:
     group: str
 
 
-def write_plan(plan: Plan, out: Path, options: ImportOptions, progress: Progress | None) -> Imported:
+def write_plan(plan: Plan, out: Path, options: ImportOptions, progress: Shown | None) -> Imported:
     """Write the set; raises DatasetError where a photograph is missing or damaged, unless `skip_bad`."""
     if not plan.photos and not plan.missing:
         raise DatasetError(f"{plan.source.shown}: no photograph was found; see `synthskin import --help` for what "
@@ -59,7 +59,7 @@ def write_plan(plan: Plan, out: Path, options: ImportOptions, progress: Progress
     left_out = dict(plan.missing)
     if left_out and not options.skip_bad:
         _refuse(left_out)
-    known, bad = _examine(plan)
+    known, bad = _examine(plan, progress)
     left_out |= bad
     if bad and not options.skip_bad:
         _refuse(bad)
@@ -70,8 +70,10 @@ def write_plan(plan: Plan, out: Path, options: ImportOptions, progress: Progress
     with DatasetWriter(out, card, _preset_text(plan, card)) as writer:
         before = len(writer.finished)
         todo = [(k, one) for k, one in enumerate(known) if k not in writer.finished]
-        if progress is not None:
-            progress.start(len(known), len(known) - len(todo))
+        shown = None if progress is None else progress("importing")
+        done = len(known) - len(todo)
+        if shown is not None:
+            shown.start(len(known), done)
         try:
             for k, made in _encoded(plan, card, todo):
                 if isinstance(made, EncodedSample):
@@ -81,11 +83,12 @@ def write_plan(plan: Plan, out: Path, options: ImportOptions, progress: Progress
                 else:
                     raise DatasetError(f"{plan.source.shown}/{known[k].photo.image}: {made}; mend it, or give "
                                        "--skip-bad to leave out what is bad; finished samples are kept")
-                if progress is not None:
-                    progress.step(len(writer.finished))
+                done += 1
+                if shown is not None:
+                    shown.step(done)
         finally:
-            if progress is not None:
-                progress.stop()
+            if shown is not None:
+                shown.stop()
         writer.finish()
         if writer.finished:
             writer.put_extra("preview.png", preview_png(out))
@@ -98,7 +101,7 @@ def _refuse(bad: dict[str, str]) -> None:
     raise DatasetError(f"{name}: {why}{more}; mend it, or give --skip-bad to leave out what is bad")
 
 
-def _examine(plan: Plan) -> tuple[list[_Known], dict[str, str]]:
+def _examine(plan: Plan, progress: Shown | None) -> tuple[list[_Known], dict[str, str]]:
     """Hash every file; where the source names no lesion or person, group near-duplicates."""
     alone = [photo for photo in plan.photos if photo.group is None]
 
@@ -113,8 +116,19 @@ def _examine(plan: Plan) -> tuple[list[_Known], dict[str, str]]:
         except (DatasetError, OSError) as error:
             return "", None, str(error)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        looked = list(pool.map(look, plan.photos))
+    looked = []
+    shown = None if progress is None else progress("examining")
+    if shown is not None:
+        shown.start(len(plan.photos), 0)
+    try:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for k, found in enumerate(pool.map(look, plan.photos), start=1):
+                looked.append(found)
+                if shown is not None:
+                    shown.step(k)
+    finally:
+        if shown is not None:
+            shown.stop()
     bad = {photo.identifier: why for photo, (_, _, why) in zip(plan.photos, looked, strict=True) if why}
     good = [(photo, digest, bits) for photo, (digest, bits, why) in zip(plan.photos, looked, strict=True) if not why]
     names: dict[str, str] = {}

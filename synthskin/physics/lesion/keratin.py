@@ -84,7 +84,7 @@ def comedo_like_openings(ground: Ground, layers: Layers) -> None:
     body = smoothstep(thickness / np.float32(0.5 * s.comedo_like_opening_diameter_um))
     shade = np.exp(np.float32(0.35) * ground.noise("plug shade", 0.35))
     layers.keep(1 - np.float32(0.6) * body)
-    layers.get("corneal_um")[:] += np.float32(4.5) * body * shade
+    layers.get("corneal_um")[:] += np.float32(9.0) * body * shade
     layers.get("keratin_um")[:] += np.float32(50) * body
     scale = layers.get("keratin_scale")
     np.maximum(scale, 1 + np.float32(1.2) * body, out=scale)

@@ -51,8 +51,8 @@ def acral(ground: Ground, layers: Layers) -> None:
         return
     crest, furrow, pore = dermatoglyphs(ground.record, ground.noise)
     for name, strength, band, gain in (
-        ("parallel_ridge_pattern", s.parallel_ridge_strength, smoothstep((crest - np.float32(0.28)) * 3), 1.5),
-        ("parallel_furrow_pattern", s.parallel_furrow_strength, furrow, 2.8),
+        ("parallel_ridge_pattern", s.parallel_ridge_strength, smoothstep((crest - np.float32(0.28)) * 3), 1.75),
+        ("parallel_furrow_pattern", s.parallel_furrow_strength, furrow, 3.2),
     ):
         if strength > 0:
             share = np.float32(1 - strength) + np.float32(strength * gain) * band
@@ -136,7 +136,7 @@ def _radial_strokes(ground: Ground, layers: Layers, name: str, density: float, l
     profile = np.interp(t, [-0.55, 0.3, 0.42, 0.6], [0.9, 0.7, 1.7, 1.3]) if bulb else np.interp(
         t, [-0.55, 0.1, 0.5, 0.6], [1.3, 1.15, 0.95, 0.6])
     radius = (0.028 + 0.016 * width)[:, None] * profile[None, :].astype(np.float32)
-    thickness = strokes(ground, px, py, radius.astype(np.float32))
+    thickness = strokes(ground, px.astype(np.float32), py.astype(np.float32), radius.astype(np.float32))
     fade = smoothstep((ground.arrival - np.float32(0.35 * ground.time)) * 4)
     layers.junctional_um += np.float32(0.75 * STROKE_FRACTION) * thickness * fade
     layers.epidermal_um += np.float32(0.25 * STROKE_FRACTION) * thickness * fade

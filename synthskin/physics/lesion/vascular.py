@@ -114,9 +114,10 @@ def red_lacunae(ground: Ground, layers: Layers) -> None:
     count = int(half / step) + 1
     i, j = np.meshgrid(np.arange(-count, count + 1), np.arange(-count, count + 1))
     draws = ground.rng("lacunae").random((i.size, 5), dtype=np.float32)
-    x = ground.record.lesion.centre_x_mm + step * (i.ravel() + 0.5 * (j.ravel() & 1) + 0.5 * (draws[:, 0] - 0.5))
-    y = ground.record.lesion.centre_y_mm + 0.87 * step * (j.ravel() + 0.5 * (draws[:, 1] - 0.5))
-    x, y = x.astype(np.float32), y.astype(np.float32)
+    along = i.ravel() + 0.5 * (j.ravel() & 1) + 0.5 * (draws[:, 0] - 0.5)
+    x = (ground.record.lesion.centre_x_mm + step * along).astype(np.float32)
+    across = j.ravel() + 0.5 * (draws[:, 1] - 0.5)
+    y = (ground.record.lesion.centre_y_mm + 0.87 * step * across).astype(np.float32)
     filled = draws[:, 2] < s.red_lacunae_density_per_mm2 * 0.87 * step**2
     filled &= ground.look(ground.arrival, x, y, 9.0) < 0.97 * ground.time
     radius = (0.5 * size * (0.8 + 0.45 * draws[:, 3])).astype(np.float32)

@@ -1,7 +1,7 @@
 """ToneShift on real photographs: is the tone there that was asked for, and does the lesion keep its structure?
 
     python benchmarks/hooks_tone_real.py PHOTOGRAPHS --n 50 --out benchmarks/results/hooks_tone_real.txt
-    python benchmarks/hooks_tone_real.py PHOTOGRAPHS --page docs/images/hooks_tone.jpg
+    python benchmarks/hooks_tone_real.py PHOTOGRAPHS --page docs/img/hooks_tone.jpg --names ISIC_0000117 ...
 
 PHOTOGRAPHS is a folder of dermoscopic pictures without masks (the figures are of ISIC "UDA-1", CC0; every eleventh in
 the order of their names). The judge shares no code with ToneShift: scikit-image's L*a*b*; its own lesion by Otsu on
@@ -144,7 +144,8 @@ def main():
     if not paths:
         raise SystemExit(f"{args.photographs}: no .jpg or .png there")
     if args.page:
-        page([p for p in paths if not args.names or p.stem in args.names][:8], args.page)
+        by_name = {p.stem: p for p in paths}
+        page([by_name[name] for name in args.names] if args.names else paths[:6], args.page)
         return
     chosen = paths[:: max(len(paths) // args.n, 1)][: args.n]
     text = report(measure(chosen), len(chosen))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
 from synthskin.hooks.colour import encode, ita_deg, mean_linear
 from synthskin.hooks.tone import FEW, ToneShift, find_regions
 from synthskin.hooks.tone_table import load_table
+
+MOST_TURN: Final = 0.08  # of a whole turn; a camera's cast can put the hue of skin anywhere
+MOST_SATURATION: Final = 2.5  # factor; nearly grey skin would become a riot of colours
 
 
 def rgb_to_hsv(rgb: Tensor) -> Tensor:
@@ -36,7 +41,8 @@ class ColourSpaceShift(ToneShift):
     Called as ToneShift and returns the same. Hue is turned, saturation and value are scaled, as in the colour space
     augmentation of the Mpox Skin Lesion Dataset v2.0 (Ali et al. 2023) after Xu et al. 2022 (Color Invariant Skin
     Segmentation), who take fixed or random steps where this aims at a tone. It has no idea of pigment: lesion, hair,
-    rulers and black surround are recoloured with the skin.
+    rulers and black surround are recoloured with the skin. Turn and saturation are limited, so that pictures with a
+    strong cast do not reach the tone.
     """
 
     def _shift_batch(self, batch: Tensor, lesion: Tensor | None, goal: Tensor) -> tuple[Tensor, ...]:
@@ -53,8 +59,11 @@ class ColourSpaceShift(ToneShift):
         tone = (table.ita_deg[0] - goal) / 5.0
         target = table.colour(tone, goal.new_tensor(float(table.bare)), goal.new_tensor(0.0)).exp()
         now, then, pixels = hsv(mean(batch)), hsv(target), rgb_to_hsv(batch)
-        turned = (pixels[:, :1] + then[:, :1] - now[:, :1]) % 1.0
-        scaled = pixels[:, 1:] * then[:, 1:] / now[:, 1:].clamp_min(1e-3)
+        turn = (then[:, :1] - now[:, :1] + 0.5) % 1.0 - 0.5
+        turned = (pixels[:, :1] + turn.clamp(-MOST_TURN, MOST_TURN)) % 1.0
+        factor = then[:, 1:] / now[:, 1:].clamp_min(1e-3)
+        factor[:, :1] = factor[:, :1].clamp(1 / MOST_SATURATION, MOST_SATURATION)
+        scaled = pixels[:, 1:] * factor
         shifted = hsv_to_rgb(torch.cat([turned, scaled.clamp(0, 1)], 1)).clamp(0, 1)
         return shifted, ita_deg(mean(shifted)), ita_deg(mean(batch)), torch.zeros_like(goal)
 

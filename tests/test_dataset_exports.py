@@ -18,11 +18,13 @@ from standin import FakeEngine, device
 from synthskin import cli
 from synthskin.conventions import DIAGNOSES
 from synthskin.dataset.card import parse_card
+from synthskin.dataset.compare import differences
 from synthskin.dataset.encode import png_bytes
 from synthskin.dataset.exports import FORMS, ExportOptions, export_set
 from synthskin.dataset.exports.coco import polygons
 from synthskin.dataset.exports.isic import long_diameter_mm
 from synthskin.dataset.format import ROW_KEYS, DatasetError, Sample, encode_row
+from synthskin.dataset.imports import import_set
 from synthskin.dataset.reader import bounding_box, open_dataset, read_rows, validate
 from synthskin.preset import load_preset
 from synthskin.run import EngineOptions, RunRequest, render_run
@@ -238,8 +240,10 @@ def validate_copy(folder):
     return [fault for fault in validate(folder) if not fault.startswith(("croissant.json", "LICENCE.txt"))]
 
 
-def test_several_lesions_make_several_annotations(made, tmp_path):
+def test_several_lesions_and_artefacts(made, tmp_path):
+    """One annotation a lesion in COCO; label maps and artefact masks come back from shards and Parquet."""
     coco_module = pytest.importorskip("pycocotools.coco")
+    pq = pytest.importorskip("pyarrow.parquet")
     folder = shutil.copytree(made, tmp_path / "set")
     rows = read_rows(folder)
     row = next(row for row in rows if row["diagnosis"] == "NV")
@@ -247,6 +251,11 @@ def test_several_lesions_make_several_annotations(made, tmp_path):
     labels[2:6, 2:8], labels[20:30, 10:14] = 1, 2
     row |= {"lesions": ["NV", "MEL"], "boxes": [[2, 2, 6, 4], [10, 20, 4, 10]],
             "bbox": bounding_box((labels > 0).astype(np.uint8))}
+    row["artefacts"] = ["ruler"]
+    ruler = np.zeros((32, 32), np.uint8)
+    ruler[30] = 255
+    (folder / "artefacts/ruler").mkdir(parents=True)
+    (folder / f"artefacts/ruler/{row['index']:06d}.png").write_bytes(png_bytes(ruler))
     (folder / "instances").mkdir()
     (folder / f"instances/{row['index']:06d}.png").write_bytes(png_bytes(labels))
     (folder / row["mask_file_name"]).write_bytes(png_bytes((labels > 0).astype(np.uint8) * 255))
@@ -258,6 +267,14 @@ def test_several_lesions_make_several_annotations(made, tmp_path):
     assert [coco.cats[a["category_id"]]["name"] for a in found] == ["NV", "MEL"]
     assert [a["bbox"] for a in found] == row["boxes"]
     assert (coco.annToMask(found[1]).astype(bool) == (labels == 2)).all()
+    export_set(folder, "webdataset", tmp_path / "w")
+    import_set("webdataset", tmp_path / "w", tmp_path / "back")
+    assert all(line.split(":")[0] in ("README.md", "preview.png") for line in differences(folder, tmp_path / "back"))
+    assert (open_dataset(tmp_path / "back").load(row["index"]).instances == labels).all()
+    export_set(folder, "parquet", tmp_path / "p")
+    record = pq.read_table(next((tmp_path / "p/data").iterdir())).to_pylist()[row["index"]]
+    assert (np.asarray(Image.open(io.BytesIO(record["instances"]["bytes"]))) == labels).all()
+    assert (np.asarray(Image.open(io.BytesIO(record["artefact_masks"][0]["bytes"]))) == ruler).all()
 
 
 BAD = [

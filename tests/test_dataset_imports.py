@@ -388,3 +388,19 @@ def test_archives_are_read_as_the_folder_in_them(tmp_path):
         tar.add(tmp_path / "src", "./DDI")
     for name in ("d.zip", "d.tar"):
         assert import_set("ddi", tmp_path / name, tmp_path / f"out-{name}").made == 3
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["ham10000", "itobos", "folder"])
+def test_real_sets_load_in_hugging_face_beside_synthetic_ones(kind, rendered, tmp_path, monkeypatch):
+    """Masks for some, for none; the columns are those of a synthetic set."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    rows = taken(kind, tmp_path)
+    real, synthetic = (datasets.load_dataset(str(path), split="train", cache_dir=str(tmp_path / "cache"))
+                       for path in (tmp_path / "out", rendered))
+    assert real.features == synthetic.features
+    assert len(datasets.concatenate_datasets([real, synthetic])) == len(rows) + 5
+    for row, sample in zip(rows.values(), real, strict=True):
+        assert (sample["mask"] is None) == (row["mask_file_name"] is None) and sample["hair"] is None
+        assert np.asarray(sample["image"]).shape[2] == 3

@@ -18,8 +18,9 @@ from synthskin import cli
 from synthskin.dataset.compare import differences
 from synthskin.dataset.exports import export_set
 from synthskin.dataset.format import DatasetError
-from synthskin.dataset.imports import KINDS, ImportOptions, import_set
+from synthskin.dataset.imports import KINDS, ImportOptions, import_set, ph2
 from synthskin.dataset.imports.common import Source
+from synthskin.dataset.imports.itobos import read_boxes
 from synthskin.dataset.imports.scin import top_label
 from synthskin.dataset.near_duplicates import group
 from synthskin.dataset.photo import difference_hash, load_photo
@@ -353,6 +354,32 @@ def test_any_bytes_as_table_are_rows_or_one_error(tmp_path_factory, data):
         assert "\n" not in str(error)
     else:
         assert all(isinstance(row, dict) for row in rows)
+
+
+@given(st.text(alphabet="0123456789.- \nabcnif", max_size=60) | st.binary(max_size=60))
+def test_any_box_file_is_boxes_or_one_error(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("b")
+    (root / "a.txt").write_bytes(data if isinstance(data, bytes) else data.encode())
+    try:
+        boxes = read_boxes(Source(root, root), "a.txt")
+    except DatasetError as error:
+        assert "line" in str(error) and "\n" not in str(error)
+    else:
+        assert all(0 <= v <= 1 for found in boxes for v in found)
+
+
+@given(st.lists(st.sampled_from(["|| IMD002 || Melanoma || 2 || 0 | T || 3 ||", "||", "|| IMD9 || || 7 || | || ||", "x",
+                                 "|| IMD004 ||  || 0 || a || b ||", "\x00", "|| IMD || 2 ||"]), max_size=5)
+       | st.text(max_size=80))
+def test_any_ph2_table_is_a_plan_or_one_error(tmp_path_factory, lines):
+    root = tmp_path_factory.mktemp("p")
+    (root / "PH2_dataset.txt").write_text(lines if isinstance(lines, str) else "\n".join(lines), encoding="utf-8")
+    try:
+        made = ph2.plan(Source(root, root), ImportOptions())
+    except DatasetError as error:
+        assert "allowed are 0, 1, 2" in str(error)
+    else:
+        assert made.photos == () and set(made.missing) <= {"IMD002", "IMD004"}
 
 
 def test_command_line(tmp_path, capsys, monkeypatch):

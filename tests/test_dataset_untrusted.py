@@ -1,7 +1,10 @@
 """Data sets and archives from elsewhere: nothing is written outside, nothing is run, nothing huge is decoded."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import shutil
@@ -157,6 +160,26 @@ def test_a_bomb_is_refused_before_it_is_unpacked(box, monkeypatch):
     monkeypatch.setattr(archive, "MAX_MEMBERS", 3)
     with pytest.raises(DatasetError, match="more than 3 members"):
         unpack(zip_of(box / "many.zip", *((f"{k}", b"") for k in range(5))), box / "in")
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_a_header_that_claims_a_gigabyte_is_refused_unread(box, ending):
+    """A long name of 1 GB, a few kB when compressed: tarfile alone would take it into memory."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1_000_000_000
+    opener = {"tar": open, "tar.gz": gzip.open, "tar.bz2": bz2.open, "tar.xz": lzma.open}[ending]
+    with opener(box / f"a.{ending}", "wb") as out:
+        out.write(info.tobuf(tarfile.GNU_FORMAT))
+        out.write(bytes(2_000_000))
+    with pytest.raises(DatasetError, match="one of its headers is longer"):
+        unpack(box / f"a.{ending}", box / "in")
+    assert list((box / "in").iterdir()) == []
+
+
+def test_maps_are_bounded_by_the_picture(made, box):
+    folder = shutil.copytree(made, box / "set")
+    np.savez_compressed(folder / "maps/000001.npz", a=np.zeros((1000, 1000), np.float32))
+    assert any("maps/000001.npz: is too large" in fault for fault in validate(folder))
 
 
 def test_a_member_longer_than_it_says_is_refused(box):

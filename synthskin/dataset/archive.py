@@ -6,7 +6,10 @@ one name, encryption, and archives that swell beyond reason are refused; nothing
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
+import lzma
 import shutil
 import stat
 import tarfile
@@ -25,9 +28,10 @@ MAX_NAME: Final = 1_000
 FREE_BYTES: Final = 1_000_000_000
 SWELL: Final = 100
 _CHUNK: Final = 1 << 20
+_MOST_AT_ONCE: Final = 16 << 20
 _ENDINGS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_DAMAGE: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError,
-                  RuntimeError)
+_DAMAGE: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError,
+                  NotImplementedError, RuntimeError)
 
 
 def is_archive(path: Path) -> bool:
@@ -51,7 +55,7 @@ def unpack(path: Path, folder: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 _unpack_zip(path, archive, folder)
         else:
-            with tarfile.open(path, "r:*") as tar:
+            with _decompressed(path) as stream, tarfile.open(fileobj=_bounded(stream), mode="r:") as tar:
                 members = _checked_tar(path, tar)
                 for member, name in members:
                     source = tar.extractfile(member)
@@ -92,6 +96,36 @@ def _checked_tar(path: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.TarInfo
         else:
             raise DatasetError(f"member {short(member.name)}: is a link or a special file")
     return members
+
+
+def _decompressed(path: Path) -> Any:
+    low = path.name.lower()
+    if low.endswith((".gz", ".tgz")):
+        return gzip.open(path)
+    return bz2.open(path) if low.endswith(".bz2") else lzma.open(path) if low.endswith(".xz") else open(path, "rb")
+
+
+class _Bounded:
+    """A stream that never hands out more than a member's chunk at once: a header may claim any length."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MOST_AT_ONCE:
+            raise DatasetError(f"one of its headers is longer than {_MOST_AT_ONCE} bytes")
+        data: bytes = self._stream.read(size)
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._stream.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._stream.tell())
+
+
+def _bounded(stream: Any) -> Any:
+    return _Bounded(stream)
 
 
 class _Names:

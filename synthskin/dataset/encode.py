@@ -123,12 +123,12 @@ def read_png(path: Path) -> NDArray[Any]:
         raise DatasetError(f"is damaged: {error}") from None
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an NPZ wholly, never unpickling; raises DatasetError."""
+def read_npz(path: Path, most_bytes: int = 4 * MAX_SIDE_PX**2) -> dict[str, NDArray[Any]]:
+    """Read an NPZ of at most `most_bytes` wholly, never unpickling; raises DatasetError."""
     try:
         with np.load(path, allow_pickle=False) as data:
-            if sum(info.file_size for info in data.zip.infolist()) > 4 * 16 * MAX_SIDE_PX**2:
-                raise DatasetError("is too large")
+            if sum(info.file_size for info in data.zip.infolist()) > most_bytes:
+                raise DatasetError(f"is too large: unpacks to more than {most_bytes} bytes")
             return {name: data[name] for name in data.files}
     except DatasetError:
         raise

@@ -16,6 +16,7 @@ from synthskin.dataset.encode import read_npz, read_png
 from synthskin.dataset.format import MAX_ROW_BYTES, DatasetError, Sample, media_paths, parse_row, short
 
 _MEDIA_FOLDERS: Final = ("images", "masks", "instances", "hair", "maps")
+_MOST_MAPS: Final = 64  # float32 maps of the picture's size that an NPZ may hold
 _NAMED_FOLDERS: Final = ("attributes", "artefacts")
 _TOP: Final = ("README.md", "dataset.json", "preset.toml", "metadata.jsonl", "preview.png",
                *_MEDIA_FOLDERS, *_NAMED_FOLDERS)
@@ -118,9 +119,12 @@ def load_sample(directory: Path, row: dict[str, Any], card: Card) -> Sample:
     for role, relative in paths.items():
         path = safe_path(directory, relative)
         try:
-            arrays[role] = read_npz(path) if role == "maps" else read_png(path)
-            if role != "maps":
-                _check_array(role, arrays[role], arrays["image"], row)
+            if role == "maps":
+                height, width = arrays["image"].shape[:2]
+                arrays[role] = read_npz(path, _MOST_MAPS * (4 * height * width + 1024))
+                continue
+            arrays[role] = read_png(path)
+            _check_array(role, arrays[role], arrays["image"], row)
         except DatasetError as error:
             raise DatasetError(f"{relative}: {error}") from None
     if card.size_px and arrays["image"].shape[:2] != (card.size_px, card.size_px):

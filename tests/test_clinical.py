@@ -185,3 +185,23 @@ def test_bad_environment_files_are_one_line_and_exit_2(name, data, part, tmp_pat
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.strip().count("\n") == 0 and part in error
     assert not out.exists()
+
+
+def test_panorama_files_are_read_and_nan_is_refused(tmp_path):
+    try:
+        from synthskin.physics import render
+
+        mi = render.backend("auto")[0]
+    except DeviceError as error:
+        pytest.skip(str(error))
+    pixels = np.random.default_rng(1).random((16, 32, 3)).astype(np.float32)
+    for suffix in (".exr", ".hdr", ".pfm"):
+        path = tmp_path / f"room{suffix}"
+        mi.Bitmap(pixels).write(str(path))
+        made = environment.read_room(mi, path).radiance
+        expected = environment.check_panorama(pixels, "x")
+        assert np.allclose(made, expected, rtol=0.02, atol=5e-3), suffix  # RGBE shares an exponent
+    pixels[3, 3] = np.nan
+    mi.Bitmap(pixels).write(str(tmp_path / "nan.exr"))
+    with pytest.raises(environment.EnvironmentMapError, match="NaN or infinite"):
+        environment.read_room(mi, tmp_path / "nan.exr")

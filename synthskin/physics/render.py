@@ -147,7 +147,8 @@ def hair_maps(scene: SceneSpec, record: Any) -> tuple[F32, F32]:
     """(transmission (3, r, r, 2), irradiance (m, m), negative where a fibre shades the skin)."""
     fov = record.camera.field_of_view_mm
     offset, height, owner = strands.rasterise(scene.hair, HAIR_RASTER, fov)
-    through = strands.transmission(offset, owner, scene.hair, record.hair.eumelanin, record.hair.pheomelanin)
+    through = strands.transmission(offset, owner, scene.hair, record.hair.eumelanin, record.hair.pheomelanin,
+                                  fov / HAIR_RASTER)
     lit = strands.shadows(through[1, ..., 0], height, fov, record.camera.ring_elevation_deg, LIGHT_MAP)
     light = camera.light_gain(record.camera, LIGHT_MAP) * lit
     return through, np.where(lit < 1, -light, light).astype(np.float32)
@@ -306,6 +307,15 @@ def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
                 mu = absorption.packed_blood_mu_a_per_mm(nm, 0.7, 20.0).astype(np.float32)
                 depth = depth + seen(np.minimum(blood, np.float32(60)) * np.float32(1e-3))[..., None] * mu
     albedo = 0.9 * np.exp(-1.5 * depth)
+    bright = np.zeros((n, n), np.float32)  # what scatters or depolarises more is brighter: an edge for the denoiser
+    if tissue.keratin_to_mm is not None and tissue.keratin_scale is not None:
+        bright += np.minimum(tissue.keratin_to_mm * (tissue.keratin_scale - 1), np.float32(0.2))
+    if tissue.dermal_scale is not None:
+        bright += np.float32(0.12) * (tissue.dermal_scale - 1)
+    if tissue.birefringence is not None and scene.polarised:
+        bright += np.float32(0.02) * tissue.birefringence
+    if bright.any():
+        albedo = albedo * (1 + seen(bright))[..., None] / np.float32(1.35)
     factor = HAIR_RASTER / size_px
     if factor >= 1 and HAIR_RASTER % size_px == 0:
         k = int(factor)

@@ -170,8 +170,9 @@ def validate(directory: FolderArgument, as_json: JsonOption = False) -> None:
     """Check a data set: exit 0, or 1 with one line per fault."""
     from synthskin.dataset.reader import read_rows
     from synthskin.dataset.reader import validate as find_faults
+    from synthskin.progress import make_progress
 
-    faults = find_faults(directory)
+    faults = find_faults(directory, make_progress(verb="checking"))
     if as_json:
         typer.echo(json.dumps({"dir": str(directory), "faults": faults}))
     else:

@@ -182,8 +182,9 @@ def test_interrupt_says_how_to_go_on(stand_in, capsys, monkeypatch):
     def step(self, done):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(PlainProgress, "step", step)
-    assert stand_in("render", "--n", "6", "--size", "32", "--out", "x") == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(PlainProgress, "step", step)
+        assert stand_in("render", "--n", "6", "--size", "32", "--out", "x") == 130
     assert "the same command again continues" in capsys.readouterr().err
     assert stand_in("validate", "x") == 0
 

@@ -8,23 +8,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from synthskin.dataset.card import Card
 from synthskin.dataset.encode import EncodedSample
 from synthskin.dataset.format import DatasetError, encode_row, media_paths
 from synthskin.dataset.preview import preview_png
-from synthskin.dataset.reader import check_files, iter_rows, read_card, safe_path
+from synthskin.dataset.reader import Progress, check_files, iter_rows, read_card, safe_path
 from synthskin.dataset.writer import DatasetWriter
 
 _AT_ONCE: Final = 64
 _MAX_PRESET_BYTES: Final = 4_000_000
-
-
-class Progress(Protocol):
-    def start(self, total: int, done: int) -> None: ...
-    def step(self, done: int) -> None: ...
-    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

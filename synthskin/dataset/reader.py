@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +18,19 @@ from synthskin.dataset.encode import read_npz, read_png
 from synthskin.dataset.format import MAX_ROW_BYTES, DatasetError, Sample, media_paths, parse_row, short
 
 _MEDIA_FOLDERS: Final = ("images", "masks", "instances", "hair", "maps")
+_CHECK_AT_ONCE: Final = 256  # samples that are checked in one go
 _MOST_MAPS: Final = 64  # float32 maps of the picture's size that an NPZ may hold
 _NAMED_FOLDERS: Final = ("attributes", "artefacts")
 _TOP: Final = ("README.md", "dataset.json", "preset.toml", "metadata.jsonl", "preview.png",
                *_MEDIA_FOLDERS, *_NAMED_FOLDERS)
+
+
+class Progress(Protocol):
+    """Told of every sample that is through."""
+
+    def start(self, total: int, done: int) -> None: ...
+    def step(self, done: int) -> None: ...
+    def stop(self) -> None: ...
 
 
 def safe_path(directory: Path, relative: str) -> Path:
@@ -154,41 +165,51 @@ def check_files(directory: Path, row: dict[str, Any], card: Card) -> str | None:
     return None
 
 
-def validate(directory: str | Path) -> list[str]:
+def validate(directory: str | Path, progress: Progress | None = None) -> list[str]:
     """Every fault of a set, one line each; [] if it keeps the contract. Raises DatasetError if there is no set.
 
     What a run that is under way or was killed has not written yet is no fault: the card says `run.open` then.
     """
     directory = Path(directory)
     card, run = read_card(directory)
-    faults: list[str] = []
     under_way = run.get("open") is True
     there = {name: (directory / name).is_file() for name in ("README.md", "preset.toml", "metadata.jsonl")}
-    if not under_way:
-        faults += [f"{name}: is missing" for name, is_there in there.items() if not is_there]
+    faults = [] if under_way else [f"{name}: is missing" for name, is_there in there.items() if not is_there]
     seen: set[int] = set()
-    for number, line, ended in read_lines(directory) if there["metadata.jsonl"] else ():
-        where = f"metadata.jsonl, line {number}"
-        try:
-            row = parse_row(line)
-        except DatasetError as error:
-            if ended:
-                faults.append(f"{where}: {error}")
-            elif not under_way:
-                faults.append(f"{where}: is cut off")
-            continue
-        if row["index"] in seen:
-            faults.append(f"{where}: index {row['index']} comes twice")
-        seen.add(row["index"])
-        for key, wanted in (("set_hash", card.set_hash), ("seed", card.seed), ("generator", card.generator),
-                            ("preset", card.preset)):
-            if row[key] != wanted:
-                faults.append(f"{where}: {key}={short(row[key])}, the card says {short(wanted)}")
-        problem = check_files(directory, row, card)
-        if problem:
-            faults.append(f"{where}: {problem}")
-    faults += _strangers(directory)
-    return faults
+    lines = read_lines(directory) if there["metadata.jsonl"] else iter(())
+    if progress is not None:
+        progress.start(sum(1 for _ in read_lines(directory)) if there["metadata.jsonl"] else 0, 0)
+    try:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding leaves Python's lock
+            while some := list(itertools.islice(lines, _CHECK_AT_ONCE)):
+                checked = pool.map(lambda item: _check_line(directory, card, item, under_way), some)
+                for (number, _, _), (index, found) in zip(some, checked, strict=True):
+                    if index is not None and index in seen:
+                        found.insert(0, f"index {index} comes twice")
+                    seen |= set() if index is None else {index}
+                    faults += [f"metadata.jsonl, line {number}: {fault}" for fault in found]
+                    if progress is not None:
+                        progress.step(number)
+    finally:
+        if progress is not None:
+            progress.stop()
+    return faults + _strangers(directory)
+
+
+def _check_line(
+    directory: Path, card: Card, item: tuple[int, bytes, bool], under_way: bool
+) -> tuple[int | None, list[str]]:
+    """(index of the row, or None where the line is none; its faults)."""
+    _, line, ended = item
+    try:
+        row = parse_row(line)
+    except DatasetError as error:
+        return None, [str(error)] if ended else [] if under_way else ["is cut off"]
+    faults = [f"{key}={short(row[key])}, the card says {short(wanted)}"
+              for key, wanted in (("set_hash", card.set_hash), ("seed", card.seed), ("generator", card.generator),
+                                  ("preset", card.preset)) if row[key] != wanted]
+    problem = check_files(directory, row, card)
+    return row["index"], [*faults, problem] if problem else faults
 
 
 def _strangers(directory: Path) -> list[str]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from synthskin.dataset.exports.common import ExportOptions, Progress, Source, checked_options, new_folder
+from synthskin.dataset.exports.common import ExportOptions, Source, checked_options, new_folder
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.licences import licence_text
-from synthskin.dataset.reader import iter_rows, read_card
+from synthskin.dataset.reader import Progress, iter_rows, read_card
 
 __all__ = ["FORMS", "ExportOptions", "Exported", "export_set"]
 

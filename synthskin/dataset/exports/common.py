@@ -9,23 +9,17 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from synthskin.dataset.card import Card
 from synthskin.dataset.format import DatasetError, Sample, media_paths
-from synthskin.dataset.reader import iter_rows, load_sample, safe_path
+from synthskin.dataset.reader import Progress, iter_rows, load_sample, safe_path
 
 SEGMENTATIONS: Final = ("polygon", "rle")
 #: Options that a form reads; all others must be left at their defaults.
 _READ: Final[dict[str, tuple[str, ...]]] = {
     "coco": ("segm",), "webdataset": ("shard_mb", "name"), "parquet": ("shard_mb",), "isic": (), "croissant": (),
 }
-
-
-class Progress(Protocol):
-    def start(self, total: int, done: int) -> None: ...
-    def step(self, done: int) -> None: ...
-    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,16 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from synthskin.conventions import BENIGN_MALIGNANT, MODALITIES
 from synthskin.dataset.format import MAX_SAMPLES, DatasetError, short
 from synthskin.dataset.photo import ENDINGS
+from synthskin.dataset.reader import Progress
 
 MAX_FILES: Final = 5_000_000
 MAX_TABLE_BYTES: Final = 500_000_000
 _UNKNOWN: Final = ("", "unknown", "nan", "none", "n/a", "null")
-
-
-class Progress(Protocol):
-    def start(self, total: int, done: int) -> None: ...
-    def step(self, done: int) -> None: ...
-    def stop(self) -> None: ...
 
 
 #: Makes the progress of a stage, by its name.

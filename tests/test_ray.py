@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from synthskin.dataset.compare import differences
 from synthskin.dataset.reader import read_rows, validate
 from synthskin.preset import load_preset
 from synthskin.run import EngineOptions, RunError, RunRequest, render_run
+from synthskin.run.ray_pool import RayPool
 
 ray = pytest.importorskip("ray")
 N = 6
@@ -124,6 +126,24 @@ def test_what_the_cluster_has_not_is_refused_in_one_line(tmp_path):
     with pytest.raises(RunError, match="libllvm19"):
         render_run(request(tmp_path / "b"), BrokenEngine)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(("resources", "asked", "device_", "expected"), [
+    ({"CPU": 16, "GPU": 2}, None, "auto", ("cuda", 2, 1, 1.0, 0)),
+    ({"CPU": 16, "GPU": 2}, 4, "auto", ("cuda", 4, 1, 0.5, 0)),
+    ({"CPU": 16, "GPU": 2}, 3, "auto", ("cuda", 3, 1, 0.5, 0)),  # two on one of the two
+    ({"CPU": 16, "GPU": 2}, None, "llvm", ("llvm", 16, 1, 0, 1)),
+    ({"CPU": 64}, 16, "auto", ("llvm", 16, 4, 0, 4)),
+    ({"CPU": 64}, 1, "auto", ("llvm", 1, 32, 0, 32)),  # no more than the largest node has
+])
+def test_shares_of_a_worker(tmp_path, resources, asked, device_, expected):
+    """Planned from what a cluster of two equal nodes says it has."""
+    node = {"Alive": True, "Resources": {name: value / 2 for name, value in resources.items()} | {"memory": 1e11}}
+    pool = RayPool(request(tmp_path, workers=asked, options=EngineOptions(32, 2, device=device_)), FakeEngine)
+    pool._ray = types.SimpleNamespace(cluster_resources=lambda: resources, nodes=lambda: [node, node])
+    pool._plan()
+    assert (pool.device, pool.workers, pool._share["num_cpus"], pool._share["num_gpus"],
+            pool.options.threads) == expected
 
 
 def test_failed_samples_are_printed_with_exit_3(tmp_path, monkeypatch, capsys):

@@ -108,7 +108,7 @@ class RayPool:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         largest = max(int(node.get("CPU", 0)) for node in nodes)
         if self.device == "cuda":
-            share: dict[str, Any] = {"num_cpus": 1, "num_gpus": min(1.0, gpus / self.workers)}
+            share: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1.0 / max(1, -(-self.workers // gpus))}
         else:
             share = {"num_cpus": max(1, min(largest, cores // self.workers)), "num_gpus": 0}
         memory = BASE_BYTES + BYTES_PER_PIXEL * o.size_px**2

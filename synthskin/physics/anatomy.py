@@ -94,7 +94,8 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
         **_scatterers(lesion),
     )
     footprints = {} if lesion is None else lesion.footprints
-    return SceneSpec(tissue, skin.surface_height_um, grow_hair(record), footprints, lesion)
+    polarised = record.camera.dermoscopic_type in ("contact polarized", "non-contact polarized")
+    return SceneSpec(tissue, skin.surface_height_um, grow_hair(record), footprints, lesion, polarised)
 
 
 def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: LesionField | None) -> Columns:

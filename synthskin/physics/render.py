@@ -305,8 +305,19 @@ def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
         for blood in (scene.lesion.vessel_um, scene.lesion.crust_um):
             if blood is not None:
                 mu = absorption.packed_blood_mu_a_per_mm(nm, 0.7, 20.0).astype(np.float32)
-                depth = depth + seen(np.minimum(blood, np.float32(60)) * np.float32(1e-3))[..., None] * mu
+                # light goes round thin vessels: blurred and weakened until the denoiser neither adds nor takes contrast
+                thin = np.minimum(blood, np.float32(60)) * np.float32(0.7e-3)
+                depth = depth + seen(gaussian_filter(thin, 0.07 / tissue.column_mm))[..., None] * mu
     albedo = 0.9 * np.exp(-1.5 * depth)
+    bright = np.zeros((n, n), np.float32)  # what scatters or depolarises more is brighter: an edge for the denoiser
+    if tissue.keratin_to_mm is not None and tissue.keratin_scale is not None:
+        bright += np.minimum(np.float32(1.8) * tissue.keratin_to_mm * (tissue.keratin_scale - 1), np.float32(0.6))
+    if tissue.dermal_scale is not None:
+        bright += np.float32(0.12) * (tissue.dermal_scale - 1)
+    if tissue.birefringence is not None and scene.polarised:
+        bright += np.float32(0.02) * tissue.birefringence
+    if bright.any():
+        albedo = albedo * (1 + seen(bright))[..., None] / np.float32(1.35)
     factor = HAIR_RASTER / size_px
     if factor >= 1 and HAIR_RASTER % size_px == 0:
         k = int(factor)

@@ -78,6 +78,7 @@ class SceneSpec:
     hair         strands
     attributes   name -> (n, n) bool: footprint of each dermoscopic structure on the grid
     lesion       what the lesion adds, tone-independent (None: healthy skin or left out)
+    polarised    seen between crossed polarisers
     """
 
     tissue: TissueGrid
@@ -85,3 +86,4 @@ class SceneSpec:
     hair: tuple[HairStrand, ...]
     attributes: dict[str, NDArray[np.bool_]]
     lesion: LesionField | None = None
+    polarised: bool = False

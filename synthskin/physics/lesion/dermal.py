@@ -19,6 +19,7 @@ VEIL_UM = 12.0
 GRAIN_FRACTION = 0.4  # melanosome fraction of a macrophage of peppering
 NEST_UM = 7.0
 LEAF_UM = 6.0
+STREAK_FIBROSIS = 0.12
 
 
 def veil(ground: Ground, layers: Layers) -> None:
@@ -34,9 +35,9 @@ def veil(ground: Ground, layers: Layers) -> None:
     layers.deposit(np.float32(VEIL_UM * s.blue_white_veil_strength) * where * cloud,
                    np.float32(s.blue_white_veil_depth_um))
     layers.get("thickening_um")[:] += np.float32(45) * where
-    layers.get("keratin_um")[:] += np.float32(22) * where * cloud
+    layers.get("keratin_um")[:] += np.float32(16) * where * cloud
     scale = layers.get("keratin_scale")
-    np.maximum(scale, 1 + np.float32(2.2) * where, out=scale)
+    np.maximum(scale, 1 + np.float32(1.2) * where, out=scale)
     layers.get("skin_melanin")[:] *= 1 - np.float32(0.5) * where
     layers.mark("blue_white_veil", where > 0.5)
 
@@ -111,6 +112,7 @@ def shiny_white_streaks(ground: Ground, layers: Layers) -> None:
     where = np.minimum(thickness / np.float32(35), 1)
     shine = layers.get("birefringence")
     np.maximum(shine, where, out=shine)
+    fibrosis_below(layers, np.float32(STREAK_FIBROSIS) * where)
     layers.mark("shiny_white_streaks", where > 0.5)
 
 
@@ -128,19 +130,21 @@ def leaf_like_areas(ground: Ground, layers: Layers) -> None:
         size = s.leaf_like_area_length_mm * (0.7 + 0.6 * float(base[k, 1]))
         out = math.atan2(float(found.out_y[k]), float(found.out_x[k]))
         inner = np.array([found.x_mm[k] - 0.35 * size * math.cos(out), found.y_mm[k] - 0.35 * size * math.sin(out)])
-        fingers = 3 + int(3 * float(base[k, 2]))
+        fingers = 2 + int(3 * float(base[k, 2]))
         draws = rng.random((8, 3))[:fingers]
         for j in range(fingers):
-            angle = out + (j - 0.5 * (fingers - 1)) * 0.42 + 0.2 * (draws[j, 0] - 0.5)
+            angle = out + (j - 0.5 * (fingers - 1)) * 0.5 + 0.7 * (draws[j, 0] - 0.5)
             t = np.linspace(0.0, 1.0, 14)
-            reach = size * (0.65 + 0.5 * draws[j, 1])
+            reach = size * (0.45 + 0.8 * draws[j, 1])
             xs.append(inner[0] + reach * t * math.cos(angle))
             ys.append(inner[1] + reach * t * math.sin(angle))
-            radii.append(size * np.interp(t, [0, 0.5, 0.85, 1.0], [0.05, 0.07, 0.15, 0.09]))
+            wide = 0.6 + 0.8 * draws[j, 2]
+            radii.append(size * wide * np.interp(t, [0, 0.4, 0.8, 1.0], [0.09, 0.08, 0.14, 0.10]))
     if not xs:
         return
     thickness = strokes(ground, *(np.array(v, np.float32) for v in (xs, ys, radii)))
-    body = smoothstep(thickness / np.float32(90))
+    ragged = np.exp(np.float32(0.4) * ground.noise.octaves("leaf edge", (0.25, 0.1), (1.0, 0.7)))
+    body = smoothstep(thickness * ragged / np.float32(160))
     mottle = np.exp(np.float32(0.3) * ground.noise("leaf mottle", 0.2))
     brown = np.float32(LEAF_UM) * body * mottle
     layers.junctional_um += np.float32(0.45) * brown

@@ -17,6 +17,7 @@ from synthskin.physics.noise import smoothstep
 SCALE_UM = 40.0
 SCALE_SCATTERING = 4.0
 CYST_SCATTERING = 6.0
+HORN_SHARE = 0.3
 
 
 def acanthosis(ground: Ground, layers: Layers) -> None:
@@ -31,7 +32,11 @@ def acanthosis(ground: Ground, layers: Layers) -> None:
     if s.acanthosis_keratin_um > 0:
         layers.get("keratin_um")[:] += np.float32(s.acanthosis_keratin_um) * step * lumps
         scale = layers.get("keratin_scale")
-        np.maximum(scale, 1 + np.float32(0.8) * step, out=scale)
+        np.maximum(scale, 1 + np.float32(0.35) * step, out=scale)
+        # keratinocytes carry their pigment up into the horn: without it a brown keratosis looks blue
+        risen = np.float32(HORN_SHARE) * layers.epidermal_um * step
+        layers.get("corneal_um")[:] += risen
+        layers.epidermal_um -= risen
 
 
 def fissures(ground: Ground, layers: Layers) -> None:
@@ -80,9 +85,10 @@ def comedo_like_openings(ground: Ground, layers: Layers) -> None:
         return
     x, y, draws = ground.scatter_inside("comedones", s.comedo_like_opening_density_per_mm2, 3, 0.1)
     radius = (0.5e-3 * s.comedo_like_opening_diameter_um * np.exp(0.8 * (draws[:, 0] - 0.5))).astype(np.float32)
-    thickness = balls(ground, x, y, radius)
+    ragged = np.exp(np.float32(0.3) * ground.noise("plug edge", 0.12))
+    thickness = balls(ground, x, y, radius) * ragged
     body = smoothstep(thickness / np.float32(0.5 * s.comedo_like_opening_diameter_um))
-    shade = np.exp(np.float32(0.35) * ground.noise("plug shade", 0.35))
+    shade = np.exp(np.float32(0.5) * ground.noise("plug shade", 0.3))
     layers.keep(1 - np.float32(0.6) * body)
     layers.get("corneal_um")[:] += np.float32(9.0) * body * shade
     layers.get("keratin_um")[:] += np.float32(50) * body

@@ -169,7 +169,7 @@ def ulceration(ground: Ground, layers: Layers) -> None:
     layers.keep(1 - np.float32(0.95) * amount)
     layers.get("skin_melanin")[:] *= 1 - amount
     layers.get("thickening_um")[:] -= np.float32(70) * amount
-    layers.get("crust_um")[:] += amount * (np.float32(12) + np.float32(45) * crust)
-    layers.get("corneal_um")[:] += amount * (np.float32(0.15) + np.float32(3.5) * crust**2)
+    layers.get("crust_um")[:] += amount * (np.float32(16) + np.float32(50) * crust)
+    layers.get("corneal_um")[:] += amount * (np.float32(0.3) + np.float32(5.0) * crust**2)
     layers.blood_factor *= 1 + np.float32(0.6) * amount
     layers.mark("ulceration", where > 0.5)

@@ -122,6 +122,25 @@ def test_truth_on_layered_skin(source, target, given):
     assert abs(float(toned.ita_deg) - own_ita(array(toned.image), ~where)) < 3.0
 
 
+def test_truth_on_a_rendered_pair():
+    """The renderer's own pair: one lesion on two skins (more pairs in benchmarks/hooks_tone_truth.py)."""
+    from synthskin.draw import draw
+    from synthskin.physics.engine import Engine, RenderSettings
+
+    engine = Engine(RenderSettings(size_px=96, spp=12))
+    record = draw(load_preset("fst2"), 7, 0)
+    pale = engine.render(record)
+    brown = engine.render(replace(record, skin=draw(load_preset("fst5"), 7, 0).skin))
+    for source, truth in ((pale, brown), (brown, pale)):
+        skin = ~(np.asarray(Image.fromarray(source.mask).resize((96, 96))) > 0) & (source.hair == 0)
+        toned = ToneShift(to=own_ita(truth.image, skin))(tensor(source.image), torch.from_numpy(source.mask))
+        delta = deltaE_ciede2000(rgb2lab(array(toned.image)), rgb2lab(truth.image))
+        before = deltaE_ciede2000(rgb2lab(source.image), rgb2lab(truth.image))
+        assert delta.mean() < 5.0 < 0.7 * before.mean()
+        lesion = source.mask > 0
+        assert delta[lesion].mean() < 6.0
+
+
 def test_shift_to_the_same_tone_changes_little():
     first, where = picture(median_skin("fst3"))
     first = encoded(first)

@@ -144,6 +144,16 @@ def test_paper_ruler_and_patch_return_their_own_reflectance():
     assert np.allclose(rgb, plate.PATCH_REFLECTANCE["yellow"], rtol=0.15)
 
 
+@pytest.mark.parametrize("view_mm", [6.0, 12.0, 25.0])
+def test_the_sticker_leaves_the_middle_free(view_mm):
+    record = with_artefacts(colour_patch=1, colour_patch_diameter_mm=14.0, colour_patch_angle_deg=30.0)
+    record = replace(record, camera=replace(record.camera, field_of_view_mm=view_mm))
+    _, masks = made(record)
+    axis = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
+    inside = np.hypot(axis, axis[:, None]) < 0.48
+    assert masks["colour_patch"].any() and not masks["colour_patch"][inside].any()
+
+
 def test_dark_corner_radius():
     for radius in (0.6, 1.2):
         _, masks = made(with_artefacts(dark_corner=1, dark_corner_radius=radius))

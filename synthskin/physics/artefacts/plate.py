@@ -112,12 +112,13 @@ def _paper(
 
 
 def draw_patch(linear: F32, record: SampleRecord, frame: Frame, light: F32) -> tuple[F32, Bool]:
-    """A round sticker whose middle lies near the edge of the picture, so that it is mostly cut by the frame."""
+    """A round sticker, mostly cut by the frame: whoever put it there left the middle half of the picture free."""
     a = record.artefacts
     draws = keyed_rng(record, "colour patch").random(3)
     angle = np.radians(a.colour_patch_angle_deg)
-    far = frame.half_mm * (1.0 + 0.35 * draws[0])
-    cover = frame.disc(far * np.cos(angle), far * np.sin(angle), 0.5 * a.colour_patch_diameter_mm)
+    radius = 0.5 * a.colour_patch_diameter_mm
+    far = frame.half_mm * (0.5 + 0.35 * draws[0]) + radius
+    cover = frame.disc(far * np.cos(angle), far * np.sin(angle), radius)
     noise = NoiseField(record, frame.axis_mm, frame.axis_mm)
     weave = 1 + np.float32(0.02) * noise("patch weave", 0.15) + np.float32(0.015) * noise("patch weave far", 2.0)
     edge = 1 - np.float32(0.25) * (1 - frame.blur(cover, 0.12)) * cover

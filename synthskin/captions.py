@@ -254,15 +254,19 @@ def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
         ask("tone", ("Which tone has the skin around?", "What is the skin tone?"),
             f"{TONE_WORDS[facts.tone - 1]} (ITA class {facts.tone})")
     if facts.lesion_seen and facts.has_mask:
-        ask("edge", ("Does the lesion reach the edge of the picture?", "Is the lesion cut by the frame?"), facts.cut)
-        if facts.across_mm is not None and (not facts.cut or facts.across_mm > LARGE_MM):
+        one = facts.lesions <= 1
+        if one:
+            ask("edge", ("Does the lesion reach the edge of the picture?", "Is the lesion cut by the frame?"),
+                facts.cut)
+        if one and facts.across_mm is not None and (not facts.cut or facts.across_mm > LARGE_MM):
             ask("large", (f"Is the lesion larger than {LARGE_MM:g} mm?",
                           f"Does the lesion measure more than {LARGE_MM:g} mm across?"), facts.across_mm > LARGE_MM)
-        if facts.across_mm is not None and not facts.cut:
+        if one and facts.across_mm is not None and not facts.cut:
             ask("size", ("How large is the lesion?", "What is the lesion's diameter?"), f"{facts.across_mm:.1f} mm")
         for name, present in _balanced(facts, facts.structures, tuple(STRUCTURES)):
             words = STRUCTURES.get(name, (name.replace("_", " "),))[0]
-            ask(name, (f"Does the lesion show {words}?", f"Can {words} be seen?"), present)
+            asked = (f"Does the lesion show {words}?", f"Can {words} be seen?")
+            ask(name, asked if one else asked[1:], present)
     if facts.has_mask:
         for name, present in _balanced(facts, facts.artefacts, ARTEFACTS, least=1):
             words = ARTEFACT_WORDS.get(name, (name.replace("_", " "),))[0].format(ink="")

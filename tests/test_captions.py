@@ -141,3 +141,9 @@ def test_only_what_can_be_seen_is_said():
     assert "streaks" not in caption(other, varied=False)
     assert not any("shiny white" in question for question in answers(other))
     assert "Does the lesion show a pigment network?" not in answers(other)
+
+
+def test_of_many_lesions_none_is_called_the_lesion():
+    asked = answers(replace(facts(attributes=["globules"]), lesions=7))
+    assert asked["How many lesions does the picture show?"] == "7" and asked["Can globules be seen?"] == "yes"
+    assert not any("the lesion " in question for question in asked)

@@ -104,7 +104,8 @@ class RenderedStream(IterableDataset[dict[str, Any]]):
         left = None if self.samples is None else len(range(worker, len(self), workers))
         while left is None or left > 0:
             renderer = self._started(workers)
-            while len(renderer.asked) < AHEAD and renderer.made + len(renderer.asked) < RECYCLE_AFTER:
+            ahead = AHEAD if left is None else min(AHEAD, left)
+            while len(renderer.asked) < ahead and renderer.made + len(renderer.asked) < RECYCLE_AFTER:
                 index = first + share + (int(place[worker]) + len(renderer.asked)) * shares
                 renderer.ask(self.seed + index // MAX_SAMPLES, index % MAX_SAMPLES)
             row, arrays = renderer.take()

@@ -237,6 +237,24 @@ def test_batch_single_types_and_pickle():
     assert torch.isfinite(called(batch).ita_deg).all()
 
 
+STRANGE = {
+    "black": torch.zeros(3, 48, 48), "white": torch.ones(3, 48, 48), "flat": torch.full((3, 48, 48), 0.6),
+    "noise": torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(0)),
+    "small and long": torch.rand(3, 16, 150, generator=torch.Generator().manual_seed(1)),
+    "blue": torch.tensor([0.3, 0.4, 0.9])[:, None, None].expand(3, 48, 48), "half": torch.full((3, 48, 48), 0.5).half(),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_pictures_give_pictures(name):
+    image = STRANGE[name]
+    for to in (-60.0, 62.0):
+        for mask in (None, torch.ones(image.shape[-2:])):  # a mask that leaves no healthy skin
+            toned = ToneShift(to=to)(image, mask)
+            assert torch.isfinite(toned.image).all() and torch.isfinite(toned.ita_deg)
+            assert toned.image.min() >= 0 and toned.image.max() <= 1 and toned.image.dtype == image.dtype
+
+
 @pytest.mark.parametrize("to", ["fst7", 90, -70.0, True, float("nan")])
 def test_refuses_a_tone(to):
     with pytest.raises(ValueError, match=r"to=.*fst1.*|to=.*degrees"):
@@ -246,7 +264,8 @@ def test_refuses_a_tone(to):
 def test_refuses_pictures():
     shift = ToneShift(to=0)
     for bad in (torch.zeros(1, 32, 32), torch.zeros(3, 8, 8), torch.zeros(3, 32, 32, dtype=torch.int64),
-                torch.randn(3, 32, 32), np.zeros((32, 32, 3))):
+                torch.randn(3, 32, 32), np.zeros((32, 32, 3)),
+                torch.zeros(0, 3, 32, 32), torch.full((3, 32, 32), torch.nan)):
         with pytest.raises(ValueError, match="needed"):
             shift(bad)
     with pytest.raises(ValueError, match="does not fit"):

@@ -163,7 +163,8 @@ class ToneShift:
 
 def as_batch(image: Tensor) -> tuple[Tensor, bool, bool]:
     """(float batch (n, 3, h, w), was one picture, was uint8); raises ValueError."""
-    if not isinstance(image, Tensor) or image.ndim not in (3, 4) or image.shape[-3] != 3 or min(image.shape[-2:]) < 16:
+    good = isinstance(image, Tensor) and image.ndim in (3, 4) and image.numel() > 0
+    if not good or image.shape[-3] != 3 or min(image.shape[-2:]) < 16:
         came = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f"image {came}: a tensor (3, h, w) or (n, 3, h, w) of at least 16 x 16 pixels is needed")
     whole = image.dtype == torch.uint8

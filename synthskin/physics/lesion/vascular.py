@@ -109,7 +109,7 @@ def red_lacunae(ground: Ground, layers: Layers) -> None:
         return
     # sites on a jittered hexagonal lattice; as many of them are filled as the density asks for
     size = 1e-3 * s.red_lacunae_diameter_um
-    step = 0.8 * size
+    step = 0.93 * size
     half = ground.radius_mm * 1.6 * math.sqrt(ground.record.lesion.elongation)
     count = int(half / step) + 1
     i, j = np.meshgrid(np.arange(-count, count + 1), np.arange(-count, count + 1))
@@ -120,7 +120,7 @@ def red_lacunae(ground: Ground, layers: Layers) -> None:
     y = (ground.record.lesion.centre_y_mm + 0.87 * step * across).astype(np.float32)
     filled = draws[:, 2] < s.red_lacunae_density_per_mm2 * 0.87 * step**2
     filled &= ground.look(ground.arrival, x, y, 9.0) < 0.97 * ground.time
-    radius = (0.5 * size * (0.8 + 0.45 * draws[:, 3])).astype(np.float32)
+    radius = (0.5 * size * (0.72 + 0.42 * draws[:, 3])).astype(np.float32)
     thickness = balls(ground, x[filled], y[filled], radius[filled])
     black = filled & (draws[:, 4] < s.red_lacunae_thrombosis)
     pool = np.float32(0.75 * POOL_FLATNESS) * np.minimum(thickness, np.float32(700))

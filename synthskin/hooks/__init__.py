@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "monai"):
             raise
-        raise ImportError(f"synthskin.hooks.{name} needs {error.name}; type: pip install {error.name}") from None
+        raise ImportError(f"synthskin.hooks.{name} needs {error.name}; type: pip install 'synthskin[hooks]'") from None
     return getattr(module, name)
 
 

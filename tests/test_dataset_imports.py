@@ -163,7 +163,7 @@ def test_real_set_to_isic_and_back(tmp_path):
     import_set("isic2018", tmp_path / "isic", tmp_path / "again")
     back = read_rows(tmp_path / "again")
     assert [r["diagnosis"] for r in back] == [r["diagnosis"] for r in rows.values()]
-    for key in ("age_approx", "sex", "lesion_id", "bbox"):
+    for key in ("age_approx", "sex", "anatom_site", "split", "lesion_id", "bbox"):
         assert [r[key] for r in back] == [r[key] for r in rows.values()], key
     images = [[sample.image for sample in open_dataset(tmp_path / d)] for d in ("out", "again")]
     assert all((a == b).all() for a, b in zip(*images, strict=True))

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from synthskin.conventions import DIAGNOSES
-from synthskin.dataset.format import DatasetError
+from synthskin.conventions import DERMOSCOPIC_TYPES, DIAGNOSES
+from synthskin.dataset.format import ISIC_SITES, DatasetError
 from synthskin.dataset.imports.common import ImportOptions, Photo, Plan, Source, age, known, sex
 from synthskin.dataset.imports.isic2017 import split_of
 
 _STATUS: Final = {"histopathology": "histopathology", "histo": "histopathology"}
+_ROMAN: Final = ("I", "II", "III", "IV", "V", "VI")
 _ATTRIBUTE: Final = re.compile(r"(.+)_attribute_([a-z0-9_]{1,64})\.png")
 
 
@@ -36,13 +37,15 @@ def plan(source: Source, options: ImportOptions) -> Plan:
         elif (found := _ATTRIBUTE.fullmatch(name)) is not None:
             attributes.setdefault(found[1], {})[found[2]] = path
     photos = []
+    ours = "dataset.json" in source.files
     seen: set[str] = set()
     for image in source.photos_in(lambda path: "_input" in path.lower()):
         name = image.rsplit("/", 1)[-1].rsplit(".", 1)[0]
         if name in seen:
             continue  # the same photograph in the inputs of two tasks
         seen.add(name)
-        row: dict[str, Any] = {"modality": "dermoscopic", "split": split_of(image)}
+        # An export of ours has the folder names of the training part for want of others.
+        row: dict[str, Any] = {"modality": "dermoscopic", "split": None if ours else split_of(image)}
         group = None
         if name in groups:
             group = known(groups[name]["lesion_id"])
@@ -52,6 +55,9 @@ def plan(source: Source, options: ImportOptions) -> Plan:
             line = people[name]
             row |= {"age_approx": age(line.get("age_approx", "")), "sex": sex(line.get("sex", "")),
                     "patient_id": known(line.get("patient_id", "")),
+                    "anatom_site": _one_of(ISIC_SITES, line, "anatom_site_1", "anatom_site_general"),
+                    "dermoscopic_type": _one_of(DERMOSCOPIC_TYPES, line, "dermoscopic_type"),
+                    **_fitzpatrick(line.get("fitzpatrick_skin_type", "")),
                     "lesion_id": row.get("lesion_id") or known(line.get("lesion_id", ""))}
             group = group or row["patient_id"] or row["lesion_id"]
         diagnosis = labels.get(name)
@@ -63,6 +69,16 @@ def plan(source: Source, options: ImportOptions) -> Plan:
                 ("ISIC 2018: Codella et al., arXiv 1902.03368 (2019)",
                  "HAM10000: Tschandl, Rosendahl, Kittler, Scientific Data 5, 180161 (2018), doi 10.7910/DVN/DBW86T"),
                 missing)
+
+
+def _one_of(vocabulary: tuple[str, ...], line: dict[str, str], *columns: str) -> str | None:
+    """The first of these cells that is a word of the vocabulary."""
+    return next((line[name] for name in columns if line.get(name) in vocabulary), None)
+
+
+def _fitzpatrick(text: str) -> dict[str, int | None]:
+    rated = _ROMAN.index(text) + 1 if text in _ROMAN else None
+    return {"fitzpatrick_min": rated, "fitzpatrick_max": rated}
 
 
 def _one_hot(source: Source, path: str, line: dict[str, str]) -> str | None:

@@ -249,7 +249,7 @@ def test_stream_resumes():
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_stream_is_shared_among_workers(method):
-    made = stream(samples=7)
+    made = pickle.loads(pickle.dumps(stream(samples=7)))
     loader = DataLoader(made, 1, num_workers=2, collate_fn=collate,
                         multiprocessing_context=multiprocessing.get_context(method))
     seen = [json.loads(m)["index"] for batch in loader for m in batch["meta_json"]]

@@ -81,6 +81,10 @@ class RenderedStream(IterableDataset[dict[str, Any]]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_renderer": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._shared.share_memory_()  # a plain pickle holds a copy; what the DataLoader sends is shared already
+
     def __len__(self) -> int:
         """Samples of one pass on this rank."""
         if self.samples is None:

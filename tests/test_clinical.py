@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from synthskin import cli
 from synthskin.draw import draw
 from synthskin.physics import clinical, environment
+from synthskin.physics.anatomy import build_scene
 from synthskin.physics.llvm import DeviceError, resolve_device
 from synthskin.preset import PresetError, load_preset
 
@@ -205,3 +206,14 @@ def test_panorama_files_are_read_and_nan_is_refused(tmp_path):
     mi.Bitmap(pixels).write(str(tmp_path / "nan.exr"))
     with pytest.raises(environment.EnvironmentMapError, match="NaN or infinite"):
         environment.read_room(mi, tmp_path / "nan.exr")
+
+
+def test_keratin_and_acanthosis_lift_a_lesion_and_an_ulcer_sinks():
+    scene = build_scene(draw(load_preset("bkl"), 0, 0), 96)
+    assert scene.lesion.thickening_um is not None and scene.lesion.thickening_um.max() > 10
+    lifted = clinical.surface_um(scene) - scene.surface_height_um
+    inside = scene.lesion.presence > 0.9
+    assert lifted[inside].mean() > 10 and np.abs(lifted[scene.lesion.presence == 0]).max() < 1
+    pit = replace(scene.lesion, thickening_um=-20 * scene.lesion.presence, keratin_um=None)
+    assert (clinical.surface_um(replace(scene, lesion=pit)) - scene.surface_height_um)[inside].mean() < -10
+    assert clinical.surface_um(replace(scene, lesion=None)) is scene.surface_height_um

@@ -13,18 +13,20 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 
 from synthskin.physics import environment
 from synthskin.physics.artefacts.frame import Frame
 from synthskin.physics.artefacts.optics import local_blur
 from synthskin.physics.environment import F32, F64, Room
+from synthskin.physics.scene import SceneSpec
 from synthskin.record import SampleRecord
 
 #: Light softens over these lengths in the skin, red, green, blue (standard deviation, mm): about the diffusion length.
 SOFTENING_MM: Final = (0.60, 0.35, 0.25)
 INSIDE: Final = 0.985  # the picture's footprint keeps within this share of the rendered skin
 FLASH_ABOVE_MM: Final = 45.0  # between lens and flash of a phone or a camera; by design
+RAISED: Final = 0.7
 STEEPEST: Final = 0.8  # largest component of a normal along the skin
 
 
@@ -67,6 +69,27 @@ def without_contact(record: SampleRecord) -> SampleRecord:
     camera = replace(record.camera, dermoscopic_type="contact non-polarized", plate_thickness_mm=0.0,
                      light_falloff=0.0, vignette=0.0, glare=0.0)
     return replace(record, camera=camera)
+
+
+def surface_um(scene: SceneSpec) -> F32:
+    """Height of the free surface on the grid's columns: relief, and what a lesion lifts out of the skin.
+
+    Loose keratin lies on top, that of cysts and plugs does not; of a thicker epidermis RAISED is above (acanthosis
+    grows both ways; by design), ulcers are pits.
+    """
+    height = scene.surface_height_um
+    if scene.lesion is None:
+        return height
+    if scene.lesion.thickening_um is not None:
+        height = height + np.float32(RAISED) * scene.lesion.thickening_um
+    if scene.lesion.keratin_um is not None:
+        loose = scene.lesion.keratin_um
+        for name in ("milia_like_cyst", "comedo_like_opening"):
+            if name in scene.lesion.footprints:
+                near = maximum_filter(scene.lesion.footprints[name], size=5)
+                loose = np.where(near, np.float32(0), loose)
+        height = height + loose
+    return height
 
 
 def view_of(record: SampleRecord, size: int) -> View:

@@ -165,7 +165,7 @@ class Engine:
             finished, artefact_masks = artefacts.on_skin(picture.clean, shot, furrow_map(scene, size), scene.hair)
         if shot is not record:
             with self._timed("photograph"):
-                height = footprint_to_picture(scene.surface_height_um, scene.tissue, size)
+                height = footprint_to_picture(clinical.surface_um(scene), scene.tissue, size)
                 finished, view = clinical.photograph(finished, record, height, self.room(record))
         with self._timed("artefacts"):
             finished, far = artefacts.in_lens(finished, shot)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from synthskin import __version__
+from synthskin.cli_data import register
+from synthskin.cli_variation import register_variations
 from synthskin.conventions import default_spp
 
 app = typer.Typer(
@@ -52,14 +54,27 @@ def render(
     seed: Annotated[int, typer.Option(help="Seed; 0 is a seed.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder to write; out/<preset>-s<seed> if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or llvm.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that render.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes that render (default 1; on Ray all that the cluster "
+                                                   "has room for).", show_default=False)] = None,
+    shard: Annotated[str | None, typer.Option(help="Only this share of the samples, such as 3/16; join the folders "
+                                                 "with `synthskin merge`.")] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    ray_address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; RAY_ADDRESS, else this "
+                                                       "machine, if left out.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a set.")] = False,
     maps: Annotated[bool, typer.Option("--maps", help="Write maps of melanin, blood, depth and height too.")] = False,
+    environment: Annotated[Path | None, typer.Option(help="Panorama (.exr, .hdr, .pfm) that lights photographs.",
+                                                     show_default=False)] = None,
     no_denoise: Annotated[bool, typer.Option("--no-denoise", help="Leave out the denoiser.")] = False,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="key=value or key=low..high; may be given several times.")
     ] = None,
-    diagnosis: Annotated[str | None, typer.Option(help="Weights such as NV=0.8,healthy=0.2.")] = None,
+    diagnosis: Annotated[str | None, typer.Option(help="Weights such as MEL=0.2,NV=0.8 or MEL/nodular=1.")] = None,
+    tone: Annotated[str | None, typer.Option(help="Weights of skin tones such as fst1=1,fst6=3.")] = None,
+    confound: Annotated[
+        list[str] | None, typer.Option(help="Probability of an artefact by diagnosis, ink:MEL=0.9,NV=0.1; "
+                                            "may be given several times.")
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show where a sample's time goes.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,11 +85,21 @@ def render(
     chosen = load_preset(preset).with_sets(sets or [])
     if diagnosis is not None:
         chosen = chosen.with_diagnosis(diagnosis)
-    from synthskin.run import EngineOptions, RunRequest, render_run
+    if tone is not None:
+        chosen = chosen.with_tones(tone)
+    if confound:
+        chosen = chosen.with_confounds(confound)
+    if environment is not None:
+        chosen = chosen.in_environment()
+    from synthskin.run import EngineOptions, RunRequest, Shard, render_run
 
-    target = out if out is not None else Path("out") / f"{chosen.name}-s{seed}"
-    options = EngineOptions(size, default_spp(size) if spp is None else spp, not no_denoise, device, maps)
-    result = render_run(RunRequest(chosen, n, seed, target, options, workers, overwrite), progress=make_progress())
+    share = None if shard is None else Shard.parse(shard)
+    suffix = "" if share is None else share.folder_suffix
+    target = out if out is not None else Path("out") / f"{chosen.name}-s{seed}{suffix}"
+    options = EngineOptions(size, default_spp(size) if spp is None else spp, not no_denoise, device, maps,
+                            environment=None if environment is None else str(environment.absolute()))
+    request = RunRequest(chosen, n, seed, target, options, workers, overwrite, share, executor, ray_address)
+    result = render_run(request, progress=make_progress())
     if profile:
         _print_profile(result.timings_s, result.made, result.seconds)
     if as_json:
@@ -82,13 +107,19 @@ def render(
             "dir": str(result.directory), "preview": None if result.preview is None else str(result.preview),
             "preset": chosen.name, "set_hash": chosen.hash, "seed": seed, "n": n, "made": result.made,
             "kept": result.kept, "seconds": round(result.seconds, 3), "device": result.device,
-            "interrupted": result.interrupted,
+            "interrupted": result.interrupted, "failed": {str(key): why for key, why in result.failed.items()},
             "timings_s": {key: round(value, 4) for key, value in sorted(result.timings_s.items())},
         }))
     if result.interrupted:
-        _say(f"interrupted: {result.kept + result.made} of {n} samples are in {result.directory}; "
+        _say(f"interrupted: {result.kept + result.made} of {result.n} samples are in {result.directory}; "
              "the same command again continues")
         raise typer.Exit(130)
+    for index, reason in result.failed.items():
+        _say(f"sample {index} failed: {reason}")
+    if result.failed:
+        _say(f"error: {len(result.failed)} of {result.n} samples could not be made, the others are in "
+             f"{result.directory}; the same command again tries them once more")
+        raise typer.Exit(3)
     if not as_json:
         kept = f", {result.kept} kept" if result.kept else ""
         typer.echo(f"{result.made} samples made{kept} in {result.seconds:.1f} s on {result.device}")
@@ -139,8 +170,9 @@ def validate(directory: FolderArgument, as_json: JsonOption = False) -> None:
     """Check a data set: exit 0, or 1 with one line per fault."""
     from synthskin.dataset.reader import read_rows
     from synthskin.dataset.reader import validate as find_faults
+    from synthskin.progress import make_progress
 
-    faults = find_faults(directory)
+    faults = find_faults(directory, make_progress(verb="checking"))
     if as_json:
         typer.echo(json.dumps({"dir": str(directory), "faults": faults}))
     else:
@@ -179,6 +211,10 @@ def doctor(
         typer.echo(describe(report))
     if not report["ok"]:
         raise typer.Exit(1)
+
+
+register(app)
+register_variations(app)
 
 
 def _print_profile(timings_s: dict[str, float], made: int, seconds: float) -> None:

@@ -32,6 +32,15 @@ GENERATORS: Final = ("physics", "diffusion", "gan", "real")
 MODALITIES: Final = ("dermoscopic", "clinical")
 DERMOSCOPIC_TYPES: Final = ("contact polarized", "contact non-polarized", "non-contact polarized")
 
+#: Artefacts that can be switched on, each the field `artefacts.<name>` and the folder `artefacts/<name>/`.
+ARTEFACTS: Final = (
+    "ruler", "ink", "gel_bubble", "dark_corner", "colour_patch", "glare", "blur", "thick_hair", "thin_hair",
+)
+#: Device profiles, each a file of synthskin/physics/devices.
+DEVICE_PROFILES: Final = (
+    "colourimetric", "dslr_dermoscope", "phone_dermoscope", "video_dermoscope", "scanned_slide", "led_dermoscope",
+)
+
 #: Lower bounds in degrees of ITA classes 1..5; class 6 lies below the last (Chardon 1991; Del Bino 2013).
 ITA_CLASS_LOWER_DEG: Final = (55.0, 41.0, 28.0, 10.0, -30.0)
 

@@ -2,11 +2,13 @@
 
 Each field has its own uniform number, a hash of (preset name, seed, index, field name). So adding or overriding a
 field leaves all other draws as they were, and any sample can be drawn alone, in any order, on any machine.
+A variant or a tone changes the law that a number is mapped through, never the number: the same lesion on any skin.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from synthskin.preset import Preset
@@ -31,13 +33,26 @@ def draw(preset: Preset, seed: int, index: int) -> SampleRecord:
     for what, number in (("seed", seed), ("index", index)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise ValueError(f"{what}={number!r}: a whole number of 0 or more is needed")
+    diagnosis = _pick(preset.diagnosis, hash_uniform(preset.name, seed, index, "diagnosis"))
+    forms = [(form, form.weight) for form in preset.reachable if form.diagnosis == diagnosis]
+    variant = _pick(forms, hash_uniform(preset.name, seed, index, "variant")) if forms else None
+    tones = [(tone, tone.weight) for tone in preset.tones]
+    tone = _pick(tones, hash_uniform(preset.name, seed, index, "tone")) if tones else None
+    chances = {confound.key: confound.probability(diagnosis) for confound in preset.confounds}
     groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
-    for key, law in preset.fields.items():
+    for key, own in preset.fields.items():
+        law = own
+        if not own.pinned:
+            law = tone.fields.get(key, law) if tone is not None else law
+            law = variant.fields.get(key, law) if variant is not None else law
         group, _, name = key.partition(".")
-        if law.zero_probability > 0 and (
+        chance = chances.get(key)
+        if chance is not None:
+            value: Any = int(hash_uniform(preset.name, seed, index, f"{key}#zero") >= 1.0 - chance)
+        elif law.zero_probability > 0 and (
             hash_uniform(preset.name, seed, index, f"{key}#zero") < law.zero_probability
         ):
-            value: Any = 0 if law.law == "integer" or isinstance(law.args[0], int) else 0.0
+            value = 0 if law.law == "integer" or isinstance(law.args[0], int) else 0.0
         else:
             value = law.inverse_cdf(hash_uniform(preset.name, seed, index, key))
         groups[group][name] = value
@@ -47,15 +62,16 @@ def draw(preset: Preset, seed: int, index: int) -> SampleRecord:
         set_hash=preset.hash,
         seed=seed,
         index=index,
-        diagnosis=_diagnosis(preset, hash_uniform(preset.name, seed, index, "diagnosis")),
+        diagnosis=diagnosis,
+        variant="" if variant is None else variant.name,
         **made,
     )
 
 
-def _diagnosis(preset: Preset, u: float) -> str:
+def _pick(weighted: Sequence[tuple[Any, float]], u: float) -> Any:
     total = 0.0
-    for name, weight in preset.diagnosis:
+    for what, weight in weighted:
         total += weight
         if u < total:
-            return name
-    return preset.diagnosis[-1][0]
+            return what
+    return weighted[-1][0]

@@ -7,7 +7,6 @@ a time, every field of the record present, every value inside the field's bounds
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -17,74 +16,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Final
 
+from synthskin.confound import Confound, parse_confound, read_confound
 from synthskin.conventions import DIAGNOSES, HEALTHY
-from synthskin.record import RecordError, check_value, field_specs
+from synthskin.laws import (
+    LAWS,
+    FieldLaw,
+    PresetError,
+    law_identity,
+    law_lines,
+    nearest,
+    normalised,
+    number,
+    one_line,
+    read_law,
+    specs,
+    toml,
+)
+from synthskin.variants import Variant, read_variants
 
-#: Diagnoses that the physics generator can grow today.
-IMPLEMENTED_DIAGNOSES: Final = ("NV", HEALTHY)
-#: Laws of a field and how many numbers each takes (None: not a list of numbers).
-LAWS: Final[dict[str, int | None]] = {
-    "value": None, "uniform": 2, "log_uniform": 2, "normal": 4, "integer": 2, "choice": None,
-}
-_EXTRAS: Final = ("zero_probability", "source")
+__all__ = ["LAWS", "FieldLaw", "Preset", "PresetError", "Tone", "load_preset", "parse_set", "preset_names"]
+
+#: A diagnosis that the record's own fields describe; every other one needs a variant.
+PLAIN_DIAGNOSES: Final = ("NV", HEALTHY)
+TONES: Final = ("fst1", "fst2", "fst3", "fst4", "fst5", "fst6")
+#: What a tone brings besides all fields of `skin`: the colour and form of hair.
+_TONE_HAIR: Final = ("hair.eumelanin", "hair.pheomelanin", "hair.curl")
 _MAX_BYTES: Final = 1_000_000
 _MAX_DEPTH: Final = 8
-
-
-class PresetError(ValueError):
-    """A preset or an override is not valid. One line, meant for the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class FieldLaw:
-    """How one field is drawn.
-
-    law               str     one of LAWS
-    args              tuple   value: (x,); uniform, log_uniform, integer: (low, high); normal: (mean, sd, low, high);
-                              choice: ((option, weight), ...) with weights that sum to 1
-    zero_probability  float   share of the samples in which the value is 0 instead
-    source            str     citation of the numbers
-    """
-
-    law: str
-    args: tuple[Any, ...]
-    zero_probability: float = 0.0
-    source: str = ""
-
-    def inverse_cdf(self, u: float) -> Any:
-        """Value at the cumulative probability u in (0, 1), `zero_probability` left aside."""
-        a = self.args
-        if self.law == "value":
-            return a[0]
-        if self.law == "uniform":
-            return min(max(a[0] + u * (a[1] - a[0]), a[0]), a[1])  # rounding only; the law has no mass outside
-        if self.law == "log_uniform":
-            return min(max(a[0] * (a[1] / a[0]) ** u, a[0]), a[1])
-        if self.law == "integer":
-            return min(a[0] + int(u * (a[1] - a[0] + 1)), a[1])
-        if self.law == "normal":
-            mean, sd, low, high = a
-            unit = NormalDist()
-            p_low, p_high = unit.cdf((low - mean) / sd), unit.cdf((high - mean) / sd)
-            p = min(max(p_low + u * (p_high - p_low), 1e-300), 1.0 - 1e-16)
-            return min(max(mean + sd * unit.inv_cdf(p), low), high)
-        total = 0.0
-        for option, weight in a:
-            total += weight
-            if u < total and weight > 0.0:
-                return option
-        return next(option for option, weight in reversed(a) if weight > 0.0)
-
-    def limits(self) -> tuple[float, float] | None:
-        """Smallest and largest number that can be drawn; None for a choice."""
-        if self.law == "choice" or isinstance(self.args[0], str):
-            return None
-        low, high = {"value": (0, 0), "normal": (2, 3)}.get(self.law, (0, 1))
-        least = self.args[low]
-        return (min(0.0, least) if self.zero_probability > 0 else least), self.args[high]
 
 
 @dataclass(frozen=True)
@@ -94,7 +54,10 @@ class Preset:
     name         str   of the preset that was asked for; keys all draws, so overrides leave other fields as they were
     diagnosis    ((name, weight), ...)   weights sum to 1, in the order of conventions.DIAGNOSES, healthy last
     fields       {key: FieldLaw}         every key of record.field_specs()
-    overrides    what --set and --diagnosis changed, in words
+    variants     (Variant, ...)          forms of the diagnoses; their laws come before `fields` unless pinned
+    tones        (Tone, ...)             populations of skin, weights sum to 1; empty: the skin of `fields`
+    confounds    (Confound, ...)         probabilities of artefacts that depend on the diagnosis
+    overrides    what --set, --diagnosis, --tone and --confound changed, in words
     """
 
     name: str
@@ -102,38 +65,52 @@ class Preset:
     diagnosis: tuple[tuple[str, float], ...]
     fields: Mapping[str, FieldLaw]
     overrides: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    tones: tuple[Tone, ...] = ()
+    confounds: tuple[Confound, ...] = ()
+
+    @cached_property
+    def reachable(self) -> tuple[Variant, ...]:
+        """Variants that can be drawn, their weights summing to 1 within each diagnosis."""
+        result = []
+        for name, _ in self.diagnosis:
+            own = [v for v in self.variants if v.diagnosis == name and v.weight > 0]
+            total = math.fsum(v.weight for v in own)
+            total = 1.0 if abs(total - 1.0) < 1e-9 else total
+            result += [replace(v, weight=v.weight / total) for v in own]
+        return tuple(result)
 
     @cached_property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of everything that decides a draw (citations and descriptions do not)."""
-        canonical = {
+        canonical: dict[str, Any] = {
             "name": self.name,
             "diagnosis": [[name, repr(weight)] for name, weight in self.diagnosis],
-            "fields": {
-                key: [law.law, _canonical(law.args), repr(float(law.zero_probability))]
-                for key, law in self.fields.items()
-            },
+            "fields": {key: law_identity(law) for key, law in self.fields.items()},
         }
+        if self.reachable:
+            canonical["variants"] = [v.identity() for v in self.reachable]
+        if self.tones:
+            canonical["tones"] = [tone.identity() for tone in self.tones]
+        if self.confounds:
+            canonical["confound"] = [confound.identity() for confound in self.confounds]
         text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
     def resolved_toml(self) -> str:
         """The preset as TOML with nothing left open; `load_preset` of it gives the same hash."""
-        lines = [f"name = {_toml(self.name)}", f"description = {_toml(self.description)}"]
+        lines = [f"name = {toml(self.name)}", f"description = {toml(self.description)}"]
         lines += [f"# changed by {text}" for text in self.overrides]
-        lines += ["", "[diagnosis]", *(f"{name} = {_toml(weight)}" for name, weight in self.diagnosis)]
+        lines += ["", "[diagnosis]", *(f"{name} = {toml(weight)}" for name, weight in self.diagnosis)]
         for key, law in self.fields.items():
             lines += ["", f'[fields."{key}"]']
-            if law.law == "value":
-                lines.append(f"value = {_toml(law.args[0])}")
-            elif law.law == "choice":
-                body = ", ".join(f"{_toml(option)} = {_toml(weight)}" for option, weight in law.args)
-                lines.append(f"choice = {{ {body} }}")
-            else:
-                lines.append(f"{law.law} = [{', '.join(_toml(x) for x in law.args)}]")
-            if law.zero_probability > 0:
-                lines.append(f"zero_probability = {_toml(law.zero_probability)}")
-            lines.append(f"source = {_toml(law.source)}")
+            lines += law_lines(law)
+        for tone in self.tones:
+            lines += tone.toml_lines()
+        for confound in self.confounds:
+            lines += confound.toml_lines()
+        for variant in self.reachable:
+            lines += variant.toml_lines()
         return "\n".join(lines) + "\n"
 
     def with_sets(self, assignments: Sequence[str]) -> Preset:
@@ -141,26 +118,104 @@ class Preset:
         fields = dict(self.fields)
         for text in assignments:
             key, law = parse_set(text)
-            fields[key] = law
-        notes = tuple(f"--set {_one_line(text)}" for text in assignments)
+            fields[key] = replace(law, pinned=True)
+        notes = tuple(f"--set {one_line(text)}" for text in assignments)
         return replace(self, fields=fields, overrides=self.overrides + notes)
 
     def with_diagnosis(self, text: str) -> Preset:
-        """Copy with the weights of `NV=0.8,healthy=0.2`; raises PresetError on anything else."""
-        weights: dict[str, float] = {}
-        for part in text.split(","):
-            name, sep, number = part.partition("=")
-            name = name.strip()
+        """Copy with the weights of `NV=0.8,healthy=0.2`, or of variants, `MEL/nodular=1`; raises PresetError."""
+        shown = f"--diagnosis {one_line(text)}"
+        weights = parse_weights("--diagnosis", text, "NV=0.8,healthy=0.2")
+        normalised(weights, "--diagnosis", tuple(weights))
+        diagnosis: dict[str, float] = {}
+        own: dict[str, float] = {}
+        for key, weight in weights.items():
+            name, slash, variant = key.partition("/")
+            if slash:
+                names = [v.name for v in self.variants if v.diagnosis == name]
+                if variant not in names:
+                    raise PresetError(f"{shown}: unknown variant '{one_line(key)}'{nearest(variant, names)}; "
+                                      f"allowed are {', '.join(names) or 'none'}")
+                own[variant] = weight
+            diagnosis[name] = diagnosis.get(name, 0.0) + weight
+        variants = self.variants
+        for name in {v.diagnosis for v in variants if v.name in own}:
             if name in weights:
-                raise PresetError(f"--diagnosis {_one_line(text)}: '{name}' is given twice")
-            try:
-                weights[name] = float(number) if sep else math.nan
-            except ValueError:
-                weights[name] = math.nan
-            if math.isnan(weights[name]):
-                raise PresetError(f"--diagnosis {_one_line(text)}: write weights as NV=0.8,healthy=0.2")
-        note = f"--diagnosis {_one_line(text)}"
-        return replace(self, diagnosis=_weights(weights, "--diagnosis"), overrides=(*self.overrides, note))
+                raise PresetError(f"{shown}: give {name} or its variants, not both")
+            variants = tuple(replace(v, weight=own.get(v.name, 0.0)) if v.diagnosis == name else v for v in variants)
+        pairs = _weights(diagnosis, "--diagnosis", variants)
+        return replace(self, diagnosis=pairs, variants=variants, overrides=(*self.overrides, shown))
+
+    def with_tones(self, text: str) -> Preset:
+        """Copy whose skin, and the colour and form of its hair, is that of `fst1=1,fst6=3`; raises PresetError."""
+        weights = parse_weights("--tone", text, "fst1=1,fst6=3")
+        shown = f"--tone {one_line(text)}"
+        return replace(self, tones=_tones(weights, shown), overrides=(*self.overrides, shown))
+
+    def in_environment(self) -> Preset:
+        """Copy whose photographs are lit by a panorama; raises PresetError if it makes no photographs."""
+        law = self.fields["camera.view"]
+        views = [law.args[0]] if law.law == "value" else [option for option, weight in law.args if weight > 0]
+        if "clinical" not in views:
+            raise PresetError(f"--environment: preset {self.name} makes no photographs; use --preset clinical or "
+                              "--set camera.view=clinical")
+        return self.with_sets(["clinical.light=environment"])
+
+    def with_confounds(self, texts: Sequence[str]) -> Preset:
+        """Copy in which artefacts depend on the diagnosis as in `ink:MEL=0.9,NV=0.1`; raises PresetError."""
+        made = {confound.artefact: confound for confound in self.confounds}
+        given: set[str] = set()
+        for text in texts:
+            confound, shown = parse_confound(text), f"--confound {one_line(text)}"
+            if confound.artefact in given:
+                raise PresetError(f"{shown}: {confound.artefact} is given twice; write its diagnoses in one option")
+            if self.fields[confound.key].pinned:
+                raise PresetError(f"{shown}: {confound.key} is set by --set too; leave one of them out")
+            own = dict(self.diagnosis)
+            for name, _ in confound.probabilities:
+                if name not in own:
+                    raise PresetError(f"{shown}: {name} never occurs in this preset; it has {', '.join(own)}")
+            made[confound.artefact] = confound
+            given.add(confound.artefact)
+        order = tuple(made[name] for name in sorted(made))
+        notes = tuple(f"--confound {one_line(text)}" for text in texts)
+        return replace(self, confounds=order, overrides=self.overrides + notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """A population of skin by its preset's name: weight and the laws that it brings."""
+
+    name: str
+    weight: float
+    fields: Mapping[str, FieldLaw]
+
+    def identity(self) -> list[Any]:
+        """What decides a draw."""
+        return [self.name, repr(self.weight), {key: law_identity(law) for key, law in self.fields.items()}]
+
+    def toml_lines(self) -> list[str]:
+        lines = ["", f"[tones.{self.name}]", f"weight = {toml(self.weight)}"]
+        for key, law in self.fields.items():
+            lines += ["", f'[tones.{self.name}.fields."{key}"]', *law_lines(law)]
+        return lines
+
+
+def parse_weights(option: str, text: str, example: str) -> dict[str, float]:
+    """`a=1,b=2` as a table; raises PresetError on anything else. Signs and sums are checked by the caller."""
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, sep, value = part.partition("=")
+        name = name.strip()
+        if name in weights:
+            raise PresetError(f"{option} {one_line(text)}: '{one_line(name)}' is given twice")
+        try:
+            weights[name] = float(number(value)) if sep else math.nan
+        except ValueError:
+            weights[name] = math.nan
+        if math.isnan(weights[name]):
+            raise PresetError(f"{option} {one_line(text)}: write weights as {example}")
+    return weights
 
 
 def preset_names() -> list[str]:
@@ -171,54 +226,66 @@ def preset_names() -> list[str]:
 def load_preset(name_or_path: str | Path) -> Preset:
     """Resolve a preset by its name or by the path of a TOML file; raises PresetError."""
     text = str(name_or_path)
-    own = Path(text)
+    file = Path(text)
     if text.endswith(".toml") or "/" in text or "\\" in text:
-        if not own.is_file():
-            raise PresetError(f"preset file '{_one_line(text)}' is not there; give a file or one of {_listed()}")
-        path = own
+        if not file.is_file():
+            raise PresetError(f"preset file '{one_line(text)}' is not there; give a file or one of {_listed()}")
+        path = file
     else:
         path = _find(text)
     chain = _chain(path)
     merged_fields: dict[str, FieldLaw] = {
         key: FieldLaw("value", (spec["default"],), 0.0, f"default of the record: {spec['source']}")
-        for key, spec in _specs().items()
+        for key, spec in specs().items()
     }
-    diagnosis: tuple[tuple[str, float], ...] | None = None
+    table: dict[str, Any] | None = None
+    where = str(path)
+    variants: dict[str, Variant] = {}
+    tones: tuple[Tone, ...] = ()
+    confounds: dict[str, Confound] = {}
     for document in reversed(chain):
         weights, fields = document.parse()
-        diagnosis = weights if weights is not None else diagnosis
+        if weights is not None:
+            table, where = weights, document.where("[diagnosis]")
         merged_fields.update(fields)
-    if diagnosis is None:
+        variants |= document.borrowed_variants()
+        variants |= read_variants(document.data.get("variants", {}), document, variants)
+        if "tones" in document.data:
+            tones = document.tones()
+        confounds |= document.confounds()
+    if table is None:
         raise PresetError(f"{path}: the table [diagnosis] is missing; write for example [diagnosis] NV = 0.9")
     head = chain[0].data
-    return Preset(head["name"], head.get("description", ""), diagnosis, merged_fields)
+    everything = tuple(variants.values())
+    return Preset(head["name"], head.get("description", ""), _weights(table, where, everything), merged_fields,
+                  variants=everything, tones=tones, confounds=tuple(confounds[name] for name in sorted(confounds)))
 
 
 def parse_set(text: str) -> tuple[str, FieldLaw]:
     """`skin.blood_fraction=0.02`, `hair.count=0..12` or `camera.dermoscopic_type=contact polarized`."""
-    shown = _one_line(text)
+    shown = one_line(text)
     key, sep, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not sep or not key or not value:
         raise PresetError(f"--set {shown}: write key=value or key=low..high; keys: `synthskin presets fields`")
-    spec = _specs().get(key)
+    spec = specs().get(key)
     if spec is None:
-        raise PresetError(f"--set {shown}: unknown key '{_one_line(key)}'{_nearest(key, _specs())}; "
+        raise PresetError(f"--set {shown}: unknown key '{one_line(key)}'{nearest(key, specs())}; "
                           "keys: `synthskin presets fields`")
     where = f"--set {shown}"
     source = f"--set {shown}"
     if "options" in spec:
-        return key, _law(where, key, {"value": value, "source": source})
+        return key, read_law(where, key, {"value": value, "source": source})
     low, dots, high = value.partition("..")
     try:
-        numbers = [_number(low), _number(high)] if dots else [_number(value)]
+        numbers = [number(low), number(high)] if dots else [number(value)]
     except ValueError:
-        raise PresetError(f"{where}: '{_one_line(value)}' is not a number or low..high; "
+        raise PresetError(f"{where}: '{one_line(value)}' is not a number or low..high; "
                           f"allowed is {spec['low']} to {spec['high']}") from None
     if len(numbers) == 1:
-        return key, _law(where, key, {"value": numbers[0], "source": source})
+        return key, read_law(where, key, {"value": numbers[0], "source": source})
     law = "integer" if spec.get("integer") else "uniform"
-    return key, _law(where, key, {law: numbers, "source": source})
+    return key, read_law(where, key, {law: numbers, "source": source})
 
 
 @dataclass(frozen=True)
@@ -229,148 +296,128 @@ class _Document:
     text: str
     data: dict[str, Any]
 
+    @cached_property
+    def lines(self) -> list[str]:
+        """Lines without comments."""
+        return [line.split("#")[0] for line in self.text.splitlines()]
+
     def where(self, *needles: str) -> str:
         """`file` or `file, line n`: the first line that holds all needles, each after the other."""
-        lines = self.text.splitlines()
+        lines = self.lines
         at = -1
         for needle in needles:
-            found = next((i for i in range(max(at, 0), len(lines)) if needle in lines[i].split("#")[0]), None)
+            found = next((i for i in range(max(at, 0), len(lines)) if needle in lines[i]), None)
             if found is None:
                 break
             at = found
         return f"{self.path}, line {at + 1}" if at >= 0 else str(self.path)
 
-    def parse(self) -> tuple[tuple[tuple[str, float], ...] | None, dict[str, FieldLaw]]:
-        allowed = ("name", "description", "extends", "diagnosis", "fields")
+    def parse(self) -> tuple[dict[str, Any] | None, dict[str, FieldLaw]]:
+        allowed = ("name", "description", "extends", "diagnosis", "fields", "variants", "variants_from", "tones",
+                   "confound")
         for key in self.data:
             if key not in allowed:
-                raise PresetError(f"{self.where(key)}: unknown key '{key}'{_nearest(key, allowed)}; "
+                raise PresetError(f"{self.where(key)}: unknown key '{key}'{nearest(key, allowed)}; "
                                   f"allowed are {', '.join(allowed)}")
-        weights = None
         table = self.data.get("diagnosis")
-        if table is not None:
-            if not isinstance(table, dict):
-                raise PresetError(f"{self.where('diagnosis')}: diagnosis is a table of weights, [diagnosis] NV = 0.9")
-            weights = _weights(table, self.where("[diagnosis]"))
+        if table is not None and not isinstance(table, dict):
+            raise PresetError(f"{self.where('diagnosis')}: diagnosis is a table of weights, [diagnosis] NV = 0.9")
         tables = self.data.get("fields", {})
         if not isinstance(tables, dict):
             raise PresetError(f"{self.where('fields')}: fields are tables, [fields.\"skin.blood_fraction\"]")
         fields = {}
         for key, body in tables.items():
             where = self.where(f'"{key}"')
-            if key not in _specs():
+            if key not in specs():
                 hint = "; write the key in quotes, [fields.\"group.name\"]" if key in ("skin", "hair", "lesion",
                                                                                          "camera") else ""
-                raise PresetError(f"{self.where(key)}: unknown field '{key}'{_nearest(key, _specs())}{hint}; "
+                raise PresetError(f"{self.where(key)}: unknown field '{key}'{nearest(key, specs())}{hint}; "
                                   "allowed are the keys of `synthskin presets fields`")
             if not isinstance(body, dict):
                 raise PresetError(f"{where}: {key} is a table with one law, for example uniform = [low, high]")
-            fields[key] = _law(where, key, body, self)
-        return weights, fields
+            fields[key] = read_law(where, key, body, self)
+        return table, fields
+
+    def confounds(self) -> dict[str, Confound]:
+        """[confound.ink] MEL = 0.9"""
+        table = self.data.get("confound", {})
+        if not isinstance(table, dict):
+            raise PresetError(f"{self.where('confound')}: confounds are tables, [confound.ink] MEL = 0.9")
+        return {name: read_confound(self.where(f"[confound.{name}"), name, body) for name, body in table.items()}
+
+    def borrowed_variants(self) -> dict[str, Variant]:
+        """Variants of the presets named in `variants_from`."""
+        names = self.data.get("variants_from", [])
+        where = self.where("variants_from")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise PresetError(f"{where}: variants_from is a list of presets, [\"mel\", \"my_file.toml\"]")
+        result: dict[str, Variant] = {}
+        for name in names:
+            path = (self.path.parent / name) if name.endswith(".toml") else _find(name, where)
+            if not path.is_file():
+                raise PresetError(f"{where}: variants_from: '{one_line(name)}': that file is not there")
+            result |= _variants_in(path, path.stat().st_mtime_ns)
+        return result
+
+    def tones(self) -> tuple[Tone, ...]:
+        """[tones.fst1] weight = 1, with the laws of preset fst1 or with its own [tones.fst1.fields]."""
+        table = self.data["tones"]
+        where = self.where("[tones")
+        if not isinstance(table, dict) or not all(isinstance(body, dict) for body in table.values()):
+            raise PresetError(f"{where}: tones are tables, [tones.fst1] weight = 1")
+        for name, body in table.items():
+            for key in body:
+                if key not in ("weight", "fields"):
+                    raise PresetError(f"{where}: tones.{name}: unknown key '{one_line(key)}'; "
+                                      "allowed are weight, fields")
+        tones = _tones({name: body.get("weight", 1.0) for name, body in table.items()}, where)
+        result = []
+        for tone in tones:
+            given = table[tone.name].get("fields")
+            if given is None:
+                result.append(tone)
+                continue
+            if not isinstance(given, dict) or set(given) != set(tone.fields):
+                raise PresetError(f"{where}: tones.{tone.name}.fields: all of {', '.join(tone.fields)} are needed, "
+                                  "or leave the table out")
+            fields = {}
+            for key in tone.fields:
+                if not isinstance(given[key], dict):
+                    raise PresetError(f"{where}: {key} is a table with one law, for example uniform = [low, high]")
+                fields[key] = read_law(where, key, given[key], self)
+            result.append(replace(tone, fields=fields))
+        return tuple(result)
 
 
-def _law(where: str, key: str, body: Mapping[str, Any], document: _Document | None = None) -> FieldLaw:
-    """Check one field's table; every message names where it stands, the key and what is allowed."""
-    spec = _specs()[key]
-    for name in body:
-        if name not in LAWS and name not in _EXTRAS:
-            line = document.where(f'"{key}"', name) if document else where
-            raise PresetError(f"{line}: {key}: unknown key '{name}'{_nearest(name, (*LAWS, *_EXTRAS))}; "
-                              f"allowed are {', '.join((*LAWS, *_EXTRAS))}")
-    laws = [name for name in body if name in LAWS]
-    if len(laws) != 1:
-        came = " and ".join(laws) if laws else "none"
-        raise PresetError(f"{where}: {key}: exactly one law of {', '.join(LAWS)} is needed, {came} came")
-    law = laws[0]
-    if document:
-        where = document.where(f'"{key}"', law)
-    raw = body[law]
-    source = body.get("source")
-    if not isinstance(source, str) or not source.strip():
-        raise PresetError(f"{where}: {key}: a source is needed, source = \"Author year: what was taken\"")
-    kind = "choice" if "options" in spec else "integer" if spec.get("integer") else "number"
-    fitting = {"choice": ("value", "choice"), "integer": ("value", "integer"),
-               "number": ("value", "uniform", "log_uniform", "normal")}[kind]
-    if law not in fitting:
-        raise PresetError(f"{where}: {key}: the law {law} does not fit this field; allowed are {', '.join(fitting)}")
-    args: tuple[Any, ...]
-    if law == "value":
-        args = (_checked(where, key, raw),)
-    elif law == "choice":
-        if not isinstance(raw, dict):
-            raise PresetError(f"{where}: {key}: choice takes a table of weights, {{ \"{spec['options'][0]}\" = 1 }}")
-        for option in raw:
-            _checked(where, key, option)
-        args = tuple((o, w) for o, w in _normalised(raw, f"{where}: {key}", spec["options"]) if o in raw)
-    else:
-        count = LAWS[law]
-        if not isinstance(raw, list) or len(raw) != count or not all(_is_number(x) for x in raw):
-            form = "[mean, sd, low, high]" if law == "normal" else "[low, high]"
-            raise PresetError(f"{where}: {key}: {law} = {_one_line(repr(raw))}: {form} of numbers is needed")
-        low, high = raw[-2], raw[-1]
-        _checked(where, key, low)
-        _checked(where, key, high)
-        if low > high:
-            raise PresetError(f"{where}: {key}: {law} = {raw}: low is above high; write the smaller number first")
-        if law == "log_uniform" and low <= 0:
-            raise PresetError(f"{where}: {key}: log_uniform = {raw}: low must be above 0")
-        if law == "normal":
-            mean, sd = float(raw[0]), float(raw[1])
-            if sd <= 0:
-                raise PresetError(f"{where}: {key}: normal = {raw}: the standard deviation must be above 0")
-            unit = NormalDist()
-            if unit.cdf((high - mean) / sd) - unit.cdf((low - mean) / sd) < 1e-3:
-                raise PresetError(f"{where}: {key}: normal = {raw}: less than 0.1 % of the law lies in [low, high]")
-        args = tuple(int(x) for x in raw) if law == "integer" else tuple(float(x) for x in raw)
-    zero = body.get("zero_probability", 0.0)
-    if not _is_number(zero) or not 0 <= zero <= 1:
-        raise PresetError(f"{where}: {key}: zero_probability = {_one_line(repr(zero))}: allowed is 0 to 1")
-    if zero > 0:
-        if kind == "choice":
-            raise PresetError(f"{where}: {key}: zero_probability does not fit a choice; leave it out")
-        _checked(where, key, 0)
-    return FieldLaw(law, args, float(zero), source)
-
-
-def _checked(where: str, key: str, value: Any) -> Any:
-    try:
-        return check_value(key, value)
-    except RecordError as error:
-        raise PresetError(f"{where}: {_one_line(str(error))}") from None
-    except TypeError:
-        raise PresetError(f"{where}: {key}: {_one_line(repr(value))} is not a value") from None
-
-
-def _weights(table: Mapping[str, Any], where: str) -> tuple[tuple[str, float], ...]:
+def _weights(
+    table: Mapping[str, Any], where: str, variants: Sequence[Variant]
+) -> tuple[tuple[str, float], ...]:
     known = (*DIAGNOSES, HEALTHY)
+    grown = [name for name in known
+             if name in PLAIN_DIAGNOSES or any(v.diagnosis == name and v.weight > 0 for v in variants)]
     for name, weight in table.items():
         if name not in known:
-            raise PresetError(f"{where}: unknown diagnosis '{_one_line(name)}'{_nearest(name, known)}; "
-                              f"allowed are {', '.join(IMPLEMENTED_DIAGNOSES)}")
-        if name not in IMPLEMENTED_DIAGNOSES and weight != 0:
-            raise PresetError(f"{where}: the diagnosis {name} is not implemented yet; "
-                              f"allowed are {', '.join(IMPLEMENTED_DIAGNOSES)}")
-    pairs = _normalised(table, where, known)
+            raise PresetError(f"{where}: unknown diagnosis '{one_line(name)}'{nearest(name, known)}; "
+                              f"allowed are {', '.join(grown)}")
+        if name not in grown and weight != 0:
+            raise PresetError(f"{where}: this preset has no variant of {name}; allowed are {', '.join(grown)}; "
+                              f"write variants_from = [\"{name.lower()}\"], extend \"base\" or write [variants.<name>]")
+    pairs = normalised(table, where, known)
     return tuple((name, weight) for name, weight in pairs if weight > 0)
 
 
-def _normalised(table: Mapping[str, Any], where: str, order: Sequence[str]) -> list[tuple[str, float]]:
-    """Weights in a fixed order, divided by their sum; raises PresetError on a negative one or an empty sum."""
-    for name, weight in table.items():
-        if not _is_number(weight) or weight < 0:
-            raise PresetError(f"{where}: weight {_one_line(str(name))} = {_one_line(repr(weight))}: "
-                              "a number of 0 or more is needed")
-    total = math.fsum(float(w) for w in table.values())
-    if not total > 0 or not math.isfinite(total):
-        raise PresetError(f"{where}: the weights sum to {total}; at least one must be above 0")
-    if abs(total - 1.0) < 1e-9:  # already normalised: keep the digits, so that a resolved preset reads back the same
-        total = 1.0
-    return [(name, float(table.get(name, 0.0)) / total) for name in order]
-
-
-@lru_cache(maxsize=1)
-def _specs() -> dict[str, dict[str, Any]]:
-    return field_specs()
+def _tones(weights: Mapping[str, Any], where: str) -> tuple[Tone, ...]:
+    for name in weights:
+        if name not in TONES:
+            raise PresetError(f"{where}: unknown tone '{one_line(name)}'{nearest(name, TONES)}; "
+                              f"allowed are {', '.join(TONES)}")
+    result = []
+    for name, weight in normalised(weights, where, TONES):
+        if weight > 0:
+            fields = load_preset(name).fields
+            keys = [key for key in fields if key.startswith("skin.") or key in _TONE_HAIR]
+            result.append(Tone(name, weight, {key: fields[key] for key in keys}))
+    return tuple(result)
 
 
 def _folders() -> list[Path]:
@@ -385,8 +432,15 @@ def _find(name: str, where: str = "") -> Path:
         if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) and path.is_file():
             return path
     prefix = f"{where}: " if where else ""
-    raise PresetError(f"{prefix}unknown preset '{_one_line(name)}'{_nearest(name, preset_names())}; "
+    raise PresetError(f"{prefix}unknown preset '{one_line(name)}'{nearest(name, preset_names())}; "
                       f"there are {_listed()}, or give the path of a TOML file")
+
+
+@lru_cache(maxsize=64)
+def _variants_in(path: Path, _changed_ns: int) -> Mapping[str, Variant]:
+    """Variants of a file that others borrow; read once as long as it does not change."""
+    document = _read(path)
+    return read_variants(document.data.get("variants", {}), document, {})
 
 
 def _chain(path: Path) -> list[_Document]:
@@ -399,7 +453,7 @@ def _chain(path: Path) -> list[_Document]:
             raise PresetError(f"{where}: extends takes the name of a preset or the path of a file")
         target = (last.path.parent / parent) if parent.endswith(".toml") else _find(parent, where)
         if not target.is_file():
-            raise PresetError(f"{where}: extends = '{_one_line(parent)}': that file is not there")
+            raise PresetError(f"{where}: extends = '{one_line(parent)}': that file is not there")
         if len(chain) >= _MAX_DEPTH or any(target.resolve() == seen.path.resolve() for seen in chain):
             raise PresetError(f"{where}: extends goes in a circle or deeper than {_MAX_DEPTH} files")
         chain.append(_read(target))
@@ -417,54 +471,18 @@ def _read(path: Path) -> _Document:
     except UnicodeDecodeError:
         raise PresetError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PresetError(f"{path}: is not valid TOML: {_one_line(str(error))}") from None
+        raise PresetError(f"{path}: is not valid TOML: {one_line(str(error))}") from None
     document = _Document(path, text, data)
     name = data.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or name.startswith("."):
-        raise PresetError(f"{document.where('name')}: name = {_one_line(repr(name))}: a name of letters, digits, "
+        raise PresetError(f"{document.where('name')}: name = {one_line(repr(name))}: a name of letters, digits, "
                           "'_', '-' and '.' is needed (at most 64)")
     if not isinstance(data.get("description", ""), str):
         raise PresetError(f"{document.where('description')}: description is a text in quotes")
     return document
 
 
-def _nearest(word: str, among: Any) -> str:
-    close = difflib.get_close_matches(str(word), list(among), n=1, cutoff=0.5)
-    return f" (did you mean '{close[0]}'?)" if close else ""
-
-
 def _listed() -> str:
     return ", ".join(preset_names()) or "no presets"
 
 
-def _is_number(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
-
-
-def _number(text: str) -> float | int:
-    """A decimal number as a person writes it: no underscores, no `inf`, no `nan`."""
-    if not re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", text, re.ASCII) or len(text) > 64:
-        raise ValueError(text)
-    if re.fullmatch(r"\s*[+-]?\d+\s*", text):
-        return int(text)
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _one_line(text: str, limit: int = 120) -> str:
-    flat = "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
-    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
-
-
-def _canonical(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return [_canonical(x) for x in value]
-    return value if isinstance(value, str) else repr(float(value))
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-    return repr(value)

@@ -7,16 +7,17 @@ import time
 from typing import Any, TextIO
 
 
-def make_progress(stream: TextIO | None = None) -> RichProgress | PlainProgress:
+def make_progress(stream: TextIO | None = None, verb: str = "rendering") -> RichProgress | PlainProgress:
     stream = stream or sys.stderr
-    return RichProgress() if stream.isatty() else PlainProgress(stream)
+    return RichProgress(verb) if stream.isatty() else PlainProgress(stream, verb=verb)
 
 
 class PlainProgress:
     """A line at the start, then at most one every `every_s` seconds, and one at the end."""
 
-    def __init__(self, stream: TextIO, every_s: float = 10.0) -> None:
+    def __init__(self, stream: TextIO, every_s: float = 10.0, verb: str = "rendering") -> None:
         self._stream = stream
+        self._verb = verb
         self._every_s = every_s
         self._total = self._first = 0
         self._started = self._last = 0.0
@@ -25,7 +26,7 @@ class PlainProgress:
         self._total, self._first = total, done
         self._started = self._last = time.monotonic()
         kept = f", {done} kept from before" if done else ""
-        self._say(f"rendering {total} samples{kept}")
+        self._say(f"{self._verb} {total} samples{kept}")
 
     def step(self, done: int) -> None:
         now = time.monotonic()
@@ -44,7 +45,8 @@ class PlainProgress:
 
 
 class RichProgress:
-    def __init__(self) -> None:
+    def __init__(self, verb: str = "rendering") -> None:
+        self._verb = verb
         self._progress: Any = None
         self._task: Any = None
         self._first = 0
@@ -56,10 +58,10 @@ class RichProgress:
 
         self._first, self._started = done, time.monotonic()
         self._progress = Progress(
-            TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TextColumn(self._verb), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(), console=Console(stderr=True), transient=False,
         )
-        self._task = self._progress.add_task("render", total=total, completed=done, note="")
+        self._task = self._progress.add_task(self._verb, total=total, completed=done, note="")
         self._progress.start()
 
     def step(self, done: int) -> None:

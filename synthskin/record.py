@@ -13,6 +13,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from synthskin.conventions import DEVICE_PROFILES
+
 
 class RecordError(ValueError):
     """A field is unknown, has the wrong type or lies outside its bounds. One line, meant for the user."""
@@ -51,6 +53,7 @@ class Skin:
     furrow_spacing_mm: float = _number(0.1, 2.0, 0.5, "distance between primary furrows of the skin relief", "Hashimoto 1974")
     furrow_depth_um: float = _number(0.0, 150.0, 40.0, "depth of the primary furrows", "Hashimoto 1974: 20-100 um")
     follicle_density_per_cm2: float = _number(0.0, 400.0, 20.0, "follicular openings per cm^2", "Otberg 2004: 14-292")
+    dermatoglyph_spacing_mm: float = _number(0.0, 1.5, 0.0, "distance between the parallel furrows of glabrous skin (palm, sole); 0 = hairy skin", "Saida 2004; Cummins 1943: 0.4-0.6 mm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,75 @@ class Lesion:
 
 
 @dataclass(frozen=True, slots=True)
-class Camera:
-    """Contact dermoscope: orthographic, ring light, glass plate on gel."""
+class Structures:
+    """Dermoscopic structures of the lesion. The first number of each is 0 where it is absent; all are absent by default.
 
+    The numbers of the pigment network and of globules that are not here stand in `Lesion`.
+    """
+
+    pigment_network_atypia: float = _number(0.0, 1.0, 0.0, "uneven width, mesh and darkness of the network's lines; from 0.5 the network counts as atypical", "Argenziano 2003")
+    globules_rim: float = _number(0.0, 1.0, 0.0, "share of the globules that stand in a ring at the border", "Kittler 2000: growing nevi")
+    negative_network_strength: float = _number(0.0, 1.0, 0.0, "pale lines between elongated pigmented islands", "Pizzichetta 2013")
+    parallel_ridge_strength: float = _number(0.0, 1.0, 0.0, "melanin in the crests of glabrous skin, of the lesion's junctional melanin", "Saida 2004")
+    parallel_furrow_strength: float = _number(0.0, 1.0, 0.0, "melanin in the furrows of glabrous skin, of the lesion's junctional melanin", "Saida 2004")
+    follicular_pigment_strength: float = _number(0.0, 1.0, 0.0, "grey-brown rings and rhomboids around follicles", "Schiffner 2000")
+    dots_density_per_mm2: float = _number(0.0, 30.0, 0.0, "small round clumps of melanin high in the epidermis", "Argenziano 2003")
+    dots_diameter_um: float = _number(20.0, 120.0, 70.0, "mean diameter of a dot", "Argenziano 2003: under 0.1 mm")
+    streaks_density_per_mm: float = _number(0.0, 5.0, 0.0, "radial lines at the border per mm of it", "Argenziano 2003")
+    streaks_length_mm: float = _number(0.1, 2.0, 0.6, "mean length of a streak", "Argenziano 2003; length by design")
+    streaks_share: float = _number(0.05, 1.0, 1.0, "share of the border that has them", "Argenziano 2003")
+    pseudopods_density_per_mm: float = _number(0.0, 4.0, 0.0, "finger-like ends with a bulb at the border per mm of it", "Argenziano 2003")
+    pseudopods_length_mm: float = _number(0.1, 2.0, 0.5, "mean length of a pseudopod", "Argenziano 2003; length by design")
+    pseudopods_share: float = _number(0.05, 1.0, 0.5, "share of the border that has them", "Argenziano 2003")
+    blotch_strength: float = _number(0.0, 1.0, 0.0, "dark brown to black area without structure: 1 adds 20 um of melanin", "Argenziano 2003")
+    blotch_share: float = _number(0.02, 0.9, 0.25, "share of the lesion's area", "Argenziano 2003")
+    blue_white_veil_strength: float = _number(0.0, 1.0, 0.0, "melanin sheet under a thick pale epidermis: 1 is a column of 12 um", "Argenziano 2003; Massi 2001")
+    blue_white_veil_share: float = _number(0.02, 0.95, 0.3, "share of the lesion's area", "Argenziano 2003")
+    blue_white_veil_depth_um: float = _number(20.0, 300.0, 90.0, "depth of the sheet below the junction", "Massi 2001; depth by design")
+    regression_strength: float = _number(0.0, 1.0, 0.0, "scar: share of the pigment that is lost, with fibrosis of the upper dermis", "Zalaudek 2004")
+    regression_share: float = _number(0.02, 0.95, 0.3, "share of the lesion's area", "Zalaudek 2004: 10-50 % and over")
+    peppering_density_per_mm2: float = _number(0.0, 60.0, 0.0, "grey specks of melanin in macrophages of the upper dermis", "Zalaudek 2004; density by design")
+    milia_like_cyst_density_per_mm2: float = _number(0.0, 4.0, 0.0, "intraepidermal keratin balls", "Braun 2002")
+    milia_like_cyst_diameter_um: float = _number(80.0, 600.0, 220.0, "mean diameter", "Braun 2002: 0.1-1 mm")
+    comedo_like_opening_density_per_mm2: float = _number(0.0, 4.0, 0.0, "keratin plugs in dilated follicles, darkened at the top", "Braun 2002")
+    comedo_like_opening_diameter_um: float = _number(100.0, 900.0, 280.0, "mean diameter", "Braun 2002: up to 1 mm")
+    fissures_strength: float = _number(0.0, 1.0, 0.0, "brain-like ridges and pigmented fissures", "Braun 2002")
+    fissures_width_um: float = _number(100.0, 900.0, 380.0, "distance from fissure to fissure", "Kopf 2006; by design")
+    scale_strength: float = _number(0.0, 1.0, 0.0, "loose keratin on the surface: 1 is 40 um that scatter 4 times as much", "Zalaudek 2012")
+    scale_share: float = _number(0.02, 1.0, 0.4, "share of the lesion's area", "Zalaudek 2012; by design")
+    ulceration_strength: float = _number(0.0, 1.0, 0.0, "loss of the epidermis, with blood at the surface", "Menzies 2000")
+    ulceration_share: float = _number(0.01, 0.8, 0.12, "share of the lesion's area", "Menzies 2000; by design")
+    central_white_patch_strength: float = _number(0.0, 1.0, 0.0, "scar-like centre: fibrosis and loss of pigment", "Zaballos 2008")
+    central_white_patch_share: float = _number(0.02, 0.8, 0.25, "share of the lesion's area", "Zaballos 2008")
+    shiny_white_streaks_density_per_mm2: float = _number(0.0, 6.0, 0.0, "short straight bundles of collagen that depolarise at once", "Marghoob 2009; Liebman 2012")
+    shiny_white_streaks_length_mm: float = _number(0.1, 3.0, 0.7, "mean length", "Liebman 2012; length by design")
+    leaf_like_area_count: int = _integer(0, 12, 0, "brown to grey-blue bulbous extensions at the border", "Menzies 2000")
+    leaf_like_area_length_mm: float = _number(0.2, 3.0, 1.0, "mean length", "Menzies 2000; length by design")
+    blue_grey_ovoid_nest_count: int = _integer(0, 20, 0, "large dermal nests of pigmented basaloid cells", "Menzies 2000")
+    blue_grey_ovoid_nest_diameter_mm: float = _number(0.15, 3.0, 0.7, "mean diameter", "Menzies 2000; size by design")
+    arborizing_vessels_density_per_mm: float = _number(0.0, 4.0, 0.0, "mm of branching vessels per mm^2 of lesion", "Menzies 2000; Argenziano 2004")
+    arborizing_vessels_width_um: float = _number(40.0, 300.0, 110.0, "diameter of a stem", "Argenziano 2004: stems 0.2 mm, ends 0.01 mm")
+    dotted_vessels_density_per_mm2: float = _number(0.0, 20.0, 0.0, "capillary tips seen end on", "Argenziano 2004")
+    dotted_vessels_diameter_um: float = _number(20.0, 150.0, 50.0, "mean diameter", "Argenziano 2004: 0.01-0.02 mm; glomerular 0.05-0.15 mm")
+    dotted_vessels_clump: float = _number(0.0, 1.0, 0.2, "0 evenly spread ... 1 in clusters", "Zalaudek 2004")
+    curved_vessels_density_per_mm2: float = _number(0.0, 10.0, 0.0, "comma- and hairpin-shaped vessels", "Argenziano 2004")
+    curved_vessels_width_um: float = _number(20.0, 150.0, 45.0, "mean width", "Argenziano 2004: 0.03-0.05 mm")
+    red_lacunae_density_per_mm2: float = _number(0.0, 20.0, 0.0, "dilated vessels full of blood, as closely as they fit", "Wolf 1998; Zaballos 2007")
+    red_lacunae_diameter_um: float = _number(100.0, 1500.0, 450.0, "mean diameter", "Wolf 1998; Zaballos 2007")
+    red_lacunae_depth_um: float = _number(0.0, 400.0, 20.0, "depth of their roof under the junction", "Zaballos 2007; by design")
+    red_lacunae_thrombosis: float = _number(0.0, 1.0, 0.0, "share that is thrombosed and black", "Zaballos 2007: dark lacunae of angiokeratoma")
+    red_pseudonetwork_strength: float = _number(0.0, 1.0, 0.0, "redness between pale follicular openings (strawberry)", "Zalaudek 2006")
+    acanthosis_thickness_um: float = _number(0.0, 160.0, 0.0, "how much thicker the epidermis is in the lesion", "Ackerman 2002; by design")
+    acanthosis_keratin_um: float = _number(0.0, 120.0, 0.0, "stratum corneum in the lesion beyond the skin's", "Ackerman 2002; by design")
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Contact dermoscope: orthographic, ring light, glass plate on gel; or a photograph of bare skin (`clinical`)."""
+
+    view: str = _choice(("dermoscopic", "clinical", "region"), "dermoscopic", "through a contact dermoscope, a photograph of bare skin, or one of a region with many lesions", "ISIC vocabulary")
     dermoscopic_type: str = _choice(("contact polarized", "contact non-polarized"), "contact polarized", "polarisation of light and camera", "ISIC vocabulary")
-    field_of_view_mm: float = _number(2.0, 30.0, 12.0, "width and height of the picture on the skin", "dermatoscopes: 10-20 mm")
+    field_of_view_mm: float = _number(2.0, 120.0, 12.0, "width and height of the picture on the skin", "dermatoscopes: 10-20 mm; a region 70-90 mm")
     plate_thickness_mm: float = _number(0.0, 5.0, 1.0, "glass plate; internal reflections come back displaced by 2 t tan(theta)", "synthskin, by design")
     ring_elevation_deg: float = _number(20.0, 85.0, 50.0, "elevation of the ring light over the skin", "synthskin, by design")
     light_falloff: float = _number(0.0, 1.0, 0.1, "relative loss of illumination from the centre to the corner", "synthskin, by design")
@@ -106,8 +173,84 @@ class Camera:
 
 
 @dataclass(frozen=True, slots=True)
+class Artefacts:
+    """What lies between the lesion and a clean picture. Each is absent (0) by default; see docs/artefacts.md."""
+
+    ruler: int = _integer(0, 1, 0, "a scale on the plate: 0 absent, 1 present", "synthskin, by design")
+    ruler_style: str = _choice(("scale", "ticks", "paper"), "scale", "etched scale with digits, bars at the rim, or a paper strip", "ISIC archive: the three kinds seen")
+    ruler_angle_deg: float = _number(0.0, 360.0, 0.0, "direction from the middle of the picture to the ruler", "synthskin, by design")
+    ruler_offset: float = _number(0.2, 1.2, 0.75, "distance of the ruler from the middle over half the field of view", "synthskin, by design")
+    ink: int = _integer(0, 1, 0, "surgical marker on the skin: 0 absent, 1 present", "synthskin, by design")
+    ink_colour: str = _choice(("gentian violet", "methylene blue", "black"), "gentian violet", "dye of the marker", "surgical skin markers are mostly gentian violet")
+    ink_pattern: str = _choice(("dots", "line", "ring", "stamp"), "dots", "what was drawn beside or around the lesion", "synthskin, by design")
+    ink_density: float = _number(0.05, 3.0, 0.6, "decadic absorbance of the ink film at its peak, one pass", "synthskin, by design")
+    gel_bubble: int = _integer(0, 1, 0, "air bubbles in the contact gel: 0 absent, 1 present", "synthskin, by design")
+    gel_bubble_count: int = _integer(1, 80, 8, "bubbles over the picture", "synthskin, by design")
+    gel_bubble_diameter_mm: float = _number(0.05, 5.0, 0.6, "median diameter of a bubble", "synthskin, by design")
+    dark_corner: int = _integer(0, 1, 0, "black surround of the dermatoscope's aperture: 0 absent (full frame), 1 present", "synthskin, by design")
+    dark_corner_radius: float = _number(0.4, 1.45, 1.1, "radius of the view over half the width; under 1 a whole circle, over 1 corners only", "synthskin, by design")
+    dark_corner_edge: float = _number(0.002, 0.4, 0.04, "width of the aperture's fade over half the width", "synthskin, by design")
+    colour_patch: int = _integer(0, 1, 0, "a coloured sticker beside the lesion: 0 absent, 1 present", "synthskin, by design")
+    colour_patch_hue: str = _choice(("blue", "green", "yellow", "orange", "pink", "white"), "blue", "colour of the sticker", "Rieger 2020: patches of ISIC's SONIC pictures")
+    colour_patch_diameter_mm: float = _number(1.0, 30.0, 8.0, "diameter of the sticker", "synthskin, by design")
+    colour_patch_angle_deg: float = _number(0.0, 360.0, 45.0, "direction from the middle of the picture to the sticker", "synthskin, by design")
+    glare: int = _integer(0, 1, 0, "reflected lamps and windows: 0 absent, 1 present", "synthskin, by design")
+    glare_strength: float = _number(0.02, 3.0, 0.4, "radiance of the reflection over that of the white tile", "synthskin, by design")
+    blur: int = _integer(0, 1, 0, "lens out of focus: 0 absent, 1 present", "synthskin, by design")
+    blur_um: float = _number(5.0, 600.0, 80.0, "standard deviation of the blur on the skin, in the middle", "synthskin, by design")
+    blur_tilt: float = _number(0.0, 1.5, 0.3, "relative change of the blur from the middle to the edge, for a tilted plate", "synthskin, by design")
+    thick_hair: int = _integer(0, 1, 0, "coarse hairs over those of `hair.count`: 0 absent, 1 present", "synthskin, by design")
+    thick_hair_count: int = _integer(1, 80, 14, "coarse hairs, 90-150 um", "Franbourg 2003: up to 120 um; beard hair thicker")
+    thin_hair: int = _integer(0, 1, 0, "fine dark hairs over those of `hair.count`: 0 absent, 1 present", "synthskin, by design")
+    thin_hair_count: int = _integer(1, 200, 40, "fine pigmented hairs, 20-45 um", "Otberg 2004: 17-55 um on the body")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Camera and its processing, after the light: colourimetric by default; see docs/cameras.md."""
+
+    profile: str = _choice(DEVICE_PROFILES, "colourimetric", "named device profile", "synthskin/physics/devices")
+    exposure_ev: float = _number(-2.0, 2.0, 0.0, "exposure over that of the white tile, in stops", "synthskin, by design")
+    white_balance_mired: float = _number(-110.0, 150.0, 0.0, "shift of the light's reciprocal colour temperature that was not balanced; positive is warmer", "CIE 15: daylight locus")
+    tint: float = _number(-0.3, 0.3, 0.0, "magenta (positive) or green (negative) cast, in log2 of the green gain", "synthskin, by design")
+    noise_scale: float = _number(0.0, 8.0, 1.0, "factor on the profile's sensor noise", "synthskin, by design")
+
+
+@dataclass(frozen=True, slots=True)
+class Clinical:
+    """Light and camera of a photograph without contact; of no effect where camera.view is dermoscopic."""
+
+    light: str = _choice(("window", "ceiling", "flash", "environment"), "window", "what lights the skin; environment is the panorama of --environment", "synthskin, by design")
+    light_azimuth_deg: float = _number(0.0, 360.0, 225.0, "direction of the light in the picture, from +x towards +y (270 is above); turns a panorama", "synthskin, by design")
+    light_elevation_deg: float = _number(5.0, 88.0, 45.0, "elevation of the light over the skin", "synthskin, by design")
+    fill: float = _number(0.02, 0.98, 0.35, "share of the light that comes back from the walls", "synthskin, by design")
+    distance_mm: float = _number(40.0, 2000.0, 250.0, "from the lens to the skin", "synthskin, by design")
+    tilt_deg: float = _number(0.0, 60.0, 8.0, "angle between the line of sight and the skin's normal", "synthskin, by design")
+    tilt_azimuth_deg: float = _number(0.0, 360.0, 90.0, "direction in which the camera stands off the normal", "synthskin, by design")
+    aperture_mm: float = _number(0.1, 30.0, 2.5, "diameter of the lens's pupil: phone 2, reflex camera 5-20", "synthskin, by design")
+    focus_mm: float = _number(-60.0, 60.0, 0.0, "how far behind the skin the lens is focused", "synthskin, by design")
+    relief: float = _number(0.0, 3.0, 1.0, "factor on the height of furrows and cells: no plate flattens them", "synthskin, by design")
+    curvature_mm: float = _number(20.0, 5000.0, 120.0, "radius of the body part: finger 8-10, arm 40, trunk over 120", "synthskin, by design")
+    roughness: float = _number(0.1, 0.8, 0.35, "GGX alpha of the skin's surface below the relief", "Weyrich 2006: 0.2-0.4")
+    shine: float = _number(0.0, 3.0, 1.0, "factor on the surface's reflection: dry under 1, sebum over 1", "Weyrich 2006: oiliness 0.1-0.4")
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The other lesions of a region of skin; of no effect unless camera.view is region. `lesion` is the ugly duckling."""
+
+    lesion_count: int = _integer(2, 40, 14, "lesions in the region, the ugly duckling among them", "Grob 1998; Bauer 2004: 15-50 nevi on a person")
+    nevus_diameter_mm: float = _number(0.8, 6.0, 2.4, "median diameter of the common nevi", "Bauer 2004: mostly 2-5 mm")
+    nevus_melanin: float = _number(0.05, 0.8, 0.3, "junctional melanin of the common nevi", "synthskin, by design")
+    similarity: float = _number(0.0, 1.0, 0.75, "0 every nevus its own ... 1 all of the person's signature", "Grob 1998: a person's nevi resemble each other")
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRecord:
-    """One picture: identity and four groups of parameters. (preset, seed, index) decide all of it."""
+    """One picture: identity and groups of parameters. (preset, seed, index) decide all of it.
+
+    `variant` names the form of the diagnosis whose laws were drawn from; it is "" where there is none.
+    """
 
     preset: str
     set_hash: str
@@ -118,6 +261,12 @@ class SampleRecord:
     hair: Hair
     lesion: Lesion
     camera: Camera
+    artefacts: Artefacts = field(default_factory=Artefacts)
+    device: Device = field(default_factory=Device)
+    clinical: Clinical = field(default_factory=Clinical)
+    region: Region = field(default_factory=Region)
+    structures: Structures = field(default_factory=Structures)
+    variant: str = ""
 
     def __post_init__(self) -> None:
         for group in GROUPS:
@@ -134,6 +283,8 @@ class SampleRecord:
         """Inverse of `to_dict`; raises RecordError on unknown or missing keys."""
         data = dict(data)
         for name, cls in GROUPS.items():
+            if name in ("artefacts", "device", "clinical", "region", "structures") and name not in data:
+                continue  # rows written before these groups: none of it was there
             known = {f.name for f in dataclasses.fields(cls)}
             unknown = set(data[name]) - known
             if unknown:
@@ -142,7 +293,11 @@ class SampleRecord:
         return SampleRecord(**data)
 
 
-GROUPS: dict[str, type] = {"skin": Skin, "hair": Hair, "lesion": Lesion, "camera": Camera}
+GROUPS: dict[str, type] = {
+    "skin": Skin, "hair": Hair, "lesion": Lesion, "camera": Camera, "artefacts": Artefacts, "device": Device,
+    "clinical": Clinical, "region": Region,
+    "structures": Structures,
+}
 
 
 def field_specs() -> dict[str, dict[str, Any]]:

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthskin.captions import Facts, caption
 from synthskin.conventions import BENIGN_MALIGNANT, HEALTHY, ita_class
 from synthskin.dataset.format import Sample, empty_row, stem
 from synthskin.dataset.reader import bounding_box
 from synthskin.record import SampleRecord
-
-#: Words for ITA classes 1..6 (Chardon 1991; Del Bino & Bernerd 2013).
-TONE_WORDS: Final = ("very light", "light", "intermediate", "tan", "brown", "dark")
-#: Below this share of the mask that shows on the actual skin the caption calls the lesion barely visible.
-BARELY_VISIBLE_SHARE: Final = 0.25
-_LESION_WORDS: Final = {"NV": "a common nevus"}
-_STRUCTURE_WORDS: Final = {
-    "pigment_network": "a pigment network",
-    "network": "a pigment network",
-    "globules": "globules",
-    "blue_white_veil": "a blue-white veil",
-    "structureless": "structureless areas",
-}
 
 
 class Rendered(Protocol):
@@ -55,22 +42,27 @@ class Rendered(Protocol):
     def timings_s(self) -> dict[str, float]: ...
 
 
-def make_sample(record: SampleRecord, rendered: Rendered) -> Sample:
-    """The sample of a physics render. Structures without a pixel are left out; numbers are rounded to 1e-4."""
+def make_sample(record: SampleRecord, rendered: Rendered, index: int | None = None) -> Sample:
+    """The sample of a physics render. Structures without a pixel are left out; numbers are rounded to 1e-4.
+
+    `index` is its place in the set, where that is not the record's own (siblings share a record's index and group).
+    """
+    index = record.index if index is None else index
     attributes = {name: array for name, array in sorted(rendered.attributes.items()) if array.any()}
     artefacts = {name: array for name, array in sorted(rendered.artefacts.items()) if array.any()}
+    instances, boxes, kinds = _lesions(record, rendered)
     healthy = record.diagnosis == HEALTHY
     box: list[Any] = bounding_box(rendered.mask)
-    name = stem(record.index)
+    name = stem(index)
     # Draws are keyed by (preset name, seed, index), so sets that differ in an override share a lesion: one group.
-    group = f"physics-{record.preset}-s{record.seed}-{name}"
+    group = f"physics-{record.preset}-s{record.seed}-{stem(record.index)}"
     row = empty_row() | {
         "file_name": f"images/{name}.png",
         "mask_file_name": f"masks/{name}.png",
         "hair_file_name": f"hair/{name}.png",
         "attributes": list(attributes),
         "artefacts": list(artefacts),
-        "index": record.index,
+        "index": index,
         "seed": record.seed,
         "preset": record.preset,
         "set_hash": record.set_hash,
@@ -88,49 +80,34 @@ def make_sample(record: SampleRecord, rendered: Rendered) -> Sample:
         "contrast": None if healthy else _rounded(rendered.contrast),
         "visible_delta_e": None if healthy else _rounded(rendered.visible_delta_e),
         "bbox": box,
-        "boxes": [box] if box else [],
-        "lesions": [record.diagnosis] if box else [],
-        "modality": "dermoscopic",
-        "dermoscopic_type": record.camera.dermoscopic_type,
+        "boxes": boxes,
+        "lesions": kinds,
+        "modality": "dermoscopic" if record.camera.view == "dermoscopic" else "clinical",
+        "dermoscopic_type": record.camera.dermoscopic_type if record.camera.view == "dermoscopic" else None,
         "lesion_id": None if healthy else f"{group}-lesion",
         "patient_id": f"{group}-person",
         "group_id": group,
-        "caption": caption(record, rendered, list(attributes), box),
         "params": json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False),
     }
-    return Sample(row, rendered.image, rendered.mask, rendered.hair, attributes, artefacts, None, rendered.maps)
+    row["caption"] = caption(Facts.of(row, rendered.mask, rendered.hair))
+    return Sample(row, rendered.image, rendered.mask, rendered.hair, attributes, artefacts, instances, rendered.maps)
 
 
-def caption(record: SampleRecord, rendered: Rendered, attributes: list[str], box: list[Any]) -> str:
-    """One English sentence that says only what the masks and the record bear out."""
-    view = {"contact polarized": "Polarized", "contact non-polarized": "Non-polarized"}.get(
-        record.camera.dermoscopic_type, "Contact")
-    tone = TONE_WORDS[ita_class(rendered.ita_deg) - 1]
-    if record.diagnosis == HEALTHY or not box:
-        subject = f"healthy {tone} skin" if record.diagnosis == HEALTHY else f"{tone} skin without a visible lesion"
-    else:
-        height, width = rendered.mask.shape
-        cut = box[0] == 0 or box[1] == 0 or box[0] + box[2] == width or box[1] + box[3] == height
-        area_mm2 = float((rendered.mask > 0).mean()) * record.camera.field_of_view_mm**2
-        across = 2.0 * math.sqrt(area_mm2 / math.pi)
-        size = "that reaches the edge of the picture" if cut else f"about {across:.1f} mm across"
-        words = [_STRUCTURE_WORDS.get(name, name.replace("_", " ")) for name in attributes]
-        structures = ""
-        if words:
-            joined = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-            structures = f" with {joined}"
-        what = _LESION_WORDS.get(record.diagnosis, "a lesion")
-        if rendered.visible_delta_e is not None and rendered.visible_delta_e < BARELY_VISIBLE_SHARE:
-            what = what.replace("a ", "a barely visible ", 1)
-        subject = f"{what} {size}{structures} on {tone} skin"
-    covered = float((rendered.hair > 0).mean())
-    if covered == 0.0:
-        hair = "without hair"
-    elif covered < 0.01:
-        hair = "with a little hair"
-    else:
-        hair = "with some hair" if covered < 0.05 else "with much hair"
-    return f"{view} contact dermoscopy of {subject}, {hair}."
+def _lesions(record: SampleRecord, rendered: Rendered) -> tuple[NDArray[Any] | None, list[list[Any]], list[str]]:
+    """Label map (None for one lesion), a box a lesion and its diagnosis; labels that show nowhere are closed up."""
+    labels = getattr(rendered, "instances", None)
+    if labels is None:
+        box = bounding_box(rendered.mask)
+        return None, [box] if box else [], [record.diagnosis] if box else []
+    diagnoses: tuple[str, ...] = getattr(rendered, "diagnoses", ())
+    seen = [label for label in range(1, len(diagnoses) + 1) if (labels == label).any()]
+    closed = np.zeros_like(labels)
+    boxes = []
+    for number, label in enumerate(seen, start=1):
+        own = labels == label
+        closed[own] = number
+        boxes.append(bounding_box(np.where(own, 255, 0).astype(np.uint8)))
+    return (closed if len(seen) > 1 else None), boxes, [diagnoses[label - 1] for label in seen]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -38,7 +38,7 @@ BAD = [
     (["render", "--set", "hair.cnt=1"], ["hair.cnt", "did you mean 'hair.count'"]),
     (["render", "--set", "hair.count=900"], ["hair.count=900", "0 to 400"]),
     (["render", "--set", "hair.count"], ["key=value"]),
-    (["render", "--diagnosis", "MEL=0.2,NV=0.8"], ["MEL", "not implemented", "NV, healthy"]),
+    (["render", "--diagnosis", "MELL=0.2,NV=0.8"], ["MELL", "did you mean 'MEL'"]),
     (["render", "--diagnosis", "NV=-1"], ["NV", "0 or more"]),
     (["render", "--n", "0"], ["--n 0", "1 to"]),
     (["render", "--n", "-5"], ["--n -5", "1 to"]),
@@ -58,6 +58,18 @@ BAD = [
     (["presets", "show", "fst7"], ["fst7", "did you mean"]),
     (["validate", "nowhere"], ["nowhere", "dataset.json"]),
     (["preview", "nowhere"], ["nowhere", "dataset.json"]),
+    (["render", "--shard", "0/4"], ["0/4", "3/16"]),
+    (["render", "--shard", "9/9", "--n", "3"], ["9/9", "empty"]),
+    (["render", "--executor", "slurm"], ["slurm", "local, ray"]),
+    (["render", "--ray-address", "head:6379"], ["--ray-address", "--executor ray"]),
+    (["export", "nowhere", "--to", "coco", "--out", "x"], ["nowhere", "dataset.json"]),
+    (["export", "nowhere", "--to", "yolo", "--out", "x"], ["yolo", "coco, webdataset"]),
+    (["export", "nowhere", "--out", "x"], ["--to", "--help"]),
+    (["import", "ham", "full", "x"], ["ham", "ham10000"]),
+    (["import", "ham10000", "nowhere", "x"], ["nowhere", "folder or an archive"]),
+    (["import", "ham10000", "full", "x"], ["HAM10000_metadata.csv", "not there"]),
+    (["import", "folder", "full", "x"], ["--licence"]),
+    (["merge", "nowhere", "--out", "x"], ["nowhere", "dataset.json"]),
     (["rendr"], ["rendr", "--help"]),
 ]
 
@@ -102,7 +114,7 @@ def test_help_and_version_are_quick(tmp_path):
     assert seconds < 1.0
     done, _ = run("--version", cwd=tmp_path)
     assert done.stdout.strip() == f"synthskin {__version__}"
-    for command in ("render", "presets", "validate", "preview", "doctor"):
+    for command in ("render", "presets", "validate", "preview", "doctor", "export", "import", "merge"):
         assert run(command, "--help", cwd=tmp_path)[0].returncode == 0
 
 
@@ -170,8 +182,9 @@ def test_interrupt_says_how_to_go_on(stand_in, capsys, monkeypatch):
     def step(self, done):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(PlainProgress, "step", step)
-    assert stand_in("render", "--n", "6", "--size", "32", "--out", "x") == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(PlainProgress, "step", step)
+        assert stand_in("render", "--n", "6", "--size", "32", "--out", "x") == 130
     assert "the same command again continues" in capsys.readouterr().err
     assert stand_in("validate", "x") == 0
 

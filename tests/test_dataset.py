@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from standin import FakeEngine, device
 
+from synthskin.captions import LESIONS
 from synthskin.dataset.card import parse_card
 from synthskin.dataset.encode import npz_bytes, png_bytes, read_npz, read_png
 from synthskin.dataset.format import ROW_KEYS, DatasetError, check_row, empty_row, encode_row, parse_row
@@ -75,8 +76,8 @@ def test_samples_load_and_pictures_say_they_are_synthetic(made):
 def test_captions_are_true(made):
     for row in read_rows(made):
         assert row["caption"].endswith(".") and "\n" not in row["caption"]
-        assert ("nevus" in row["caption"]) == (row["diagnosis"] == "NV")
-        assert "with" in row["caption"] and "hair" in row["caption"]
+        assert any(word in row["caption"] for word in LESIONS["NV"]) == (row["diagnosis"] == "NV")
+        assert "hair" in row["caption"]
 
 
 def test_groups_are_shared_by_counterfactuals(tmp_path):
@@ -128,11 +129,29 @@ def test_validate_finds(folder, name):
     assert all("\n" not in fault for fault in faults)
 
 
-def test_unfinished_last_line_and_orphans_are_no_fault(folder):
+def test_unfinished_last_line_of_an_open_set_and_orphans_are_no_fault(folder):
+    """What a kill may leave: the card says that a run has the set open."""
+    card = json.loads((folder / "dataset.json").read_text())
+    assert "open" not in card["run"]
+    card["run"]["open"] = True
+    (folder / "dataset.json").write_text(json.dumps(card))
     append(folder, b'{"file_name": "images/0000')
     (folder / "images/000009.png").write_bytes((folder / "images/000001.png").read_bytes())
     assert validate(folder) == []
     assert len(read_rows(folder)) == 8
+
+
+def test_cut_last_line_of_a_finished_set_is_named(folder):
+    rows = folder / "metadata.jsonl"
+    os.truncate(rows, rows.stat().st_size - 9)
+    assert validate(folder) == ["metadata.jsonl, line 8: is cut off"]
+
+
+def test_faults_print_no_control_characters(folder):
+    row = read_rows(folder)[0] | {"preset": "x\x1b[2J\ny"}
+    append(folder, (json.dumps(row) + "\n").encode())
+    assert any("the card says" in fault for fault in validate(folder))
+    assert all(fault.isprintable() for fault in validate(folder))
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "images/../../x", "", "a//b", "./a", "a\\b", "a\0b"])
@@ -167,6 +186,18 @@ def test_png_and_npz_bytes_are_repeatable(tmp_path):
     assert set(read_npz(tmp_path / "a.npz")) == {"a", "b"}
     with pytest.raises(DatasetError, match="finite"):
         npz_bytes({"a": np.full((2, 2), np.nan, np.float32)})
+
+
+def test_a_png_cut_anywhere_is_damaged(tmp_path):
+    data = png_bytes(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    path = tmp_path / "a.png"
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(DatasetError, match="damaged"):
+            read_png(path)
+    path.write_bytes(data + b"x")
+    with pytest.raises(DatasetError, match="damaged"):
+        read_png(path)
 
 
 def test_preview(folder, tmp_path):

@@ -11,7 +11,7 @@ from synthskin.dataset.format import DatasetError, check_row
 from synthskin.draw import draw
 from synthskin.preset import load_preset
 from synthskin.progress import PlainProgress, clock
-from synthskin.rows import caption, make_sample
+from synthskin.rows import make_sample
 from synthskin.run import EngineOptions
 
 PRESET = load_preset("fst6").with_sets(["hair.count=0", "camera.field_of_view_mm=10"]).with_diagnosis("NV=1")
@@ -19,32 +19,12 @@ RECORD = draw(PRESET, 0, 0)
 RENDERED = FakeEngine(EngineOptions(64)).render(RECORD)
 
 
-def words(rendered=RENDERED, attributes=("globules", "pigment_network"), record=RECORD):
-    box = make_sample(record, rendered).row["bbox"]
-    return caption(record, rendered, list(attributes), box)
-
-
-def test_caption_says_size_structures_tone_and_hair():
-    text = words()
-    across = 2 * math.sqrt((16 * 32) / 64**2 * 100 / math.pi)
-    assert f"a common nevus about {across:.1f} mm across with globules and a pigment network on" in text
-    assert text.endswith("skin, without hair.")
-    assert "healthy" not in text
-
-
-def test_caption_of_edge_faint_and_invisible_lesions():
-    edge = RENDERED.mask.copy()
-    edge[0, 0] = 255
-    assert "that reaches the edge of the picture" in words(replace(RENDERED, mask=edge))
-    assert "a barely visible common nevus" in words(replace(RENDERED, visible_delta_e=0.1))
-    assert "without a visible lesion" in words(replace(RENDERED, mask=np.zeros_like(edge), attributes={}))
-    hairy = replace(RENDERED, hair=np.full_like(edge, 255))
-    assert "with much hair" in words(hairy)
-
-
-def test_tone_words():
-    assert "on very light skin" in words(replace(RENDERED, ita_deg=60.0))
-    assert "on dark skin" in words(replace(RENDERED, ita_deg=-40.0))
+def test_siblings_keep_the_group_of_their_record():
+    """A sample at another place of its set keeps the ids of the record that it is a sibling of."""
+    own, moved = make_sample(RECORD, RENDERED).row, make_sample(RECORD, RENDERED, 41).row
+    assert moved["index"] == 41 and moved["file_name"] == "images/000041.png" and check_row(moved) == []
+    for key in ("group_id", "lesion_id", "patient_id", "params", "caption"):
+        assert moved[key] == own[key]
 
 
 def test_numbers_that_are_not_finite_are_refused():

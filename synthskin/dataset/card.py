@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from synthskin import __version__
-from synthskin.dataset.format import FORMAT_VERSION, ROW_KEYS, DatasetError
+from synthskin.conventions import GENERATORS
+from synthskin.dataset.format import FORMAT_VERSION, MAX_SAMPLES, MAX_SIDE_PX, ROW_KEYS, DatasetError, short
+from synthskin.dataset.licences import RENDER_LICENCE, hugging_face_name
 
-RENDER_LICENCE: Final = "CC0-1.0"
 MAX_CARD_BYTES: Final = 4_000_000
 
 
@@ -81,6 +82,18 @@ def parse_card(text: str) -> tuple[Card, dict[str, Any]]:
             raise DatasetError(f"dataset.json: the key '{key}' is missing")
         if not isinstance(data[key], kind) or isinstance(data[key], bool):
             raise DatasetError(f"dataset.json: {key} = {str(data[key])[:60]!r} has the wrong type")
+    if not 0 <= data["n"] <= MAX_SAMPLES or not 0 <= data["size_px"] <= MAX_SIDE_PX or data["seed"] < 0:
+        raise DatasetError(f"dataset.json: n, size_px or seed = {short((data['n'], data['size_px'], data['seed']))}: "
+                           f"allowed are 0 to {MAX_SAMPLES}, 0 to {MAX_SIDE_PX}, and from 0")
+    if data["generator"] not in GENERATORS:
+        raise DatasetError(f"dataset.json: generator = {short(data['generator'])}: allowed are {', '.join(GENERATORS)}")
+    for key in ("preset", "set_hash", "synthskin_version"):
+        if not data[key].isprintable():
+            raise DatasetError(f"dataset.json: {key} = {short(data[key])}: one line of text is needed")
+    for key in ("licences", "attribution"):
+        texts = data[key]
+        if not texts or not all(isinstance(name, str) and name.strip() and name.isprintable() for name in texts):
+            raise DatasetError(f"dataset.json: {key} = {short(data[key])}: a list of texts is needed, at least one")
     unknown = sorted(set(data) - set(kinds))
     if unknown:
         raise DatasetError(f"dataset.json: unknown key '{unknown[0]}'")
@@ -115,9 +128,24 @@ def _features() -> list[str]:
     return lines
 
 
+_MADE: Final = {
+    False: "Made by synthskin {card.synthskin_version}, generator `{card.generator}`. Each row of `metadata.jsonl` is "
+           "one sample;\n`params` holds every parameter it was made with. `preset.toml` with the seed and the index "
+           "redraws it.",
+    True: "Taken over by synthskin {card.synthskin_version}. Each row of `metadata.jsonl` is one photograph; `params` "
+          "names its source file.",
+}
+_LIMITS: Final = {
+    False: "These pictures are synthetic. They are for training and testing software, not for diagnosis, and are no "
+           "evidence about\nany patient.",
+    True: "These are photographs of patients: they are not anonymous, and their licences below bind. They are for "
+          "training and\ntesting software, not for diagnosis.",
+}
+
+
 def readme(card: Card) -> str:
     """The data card README.md. Holds no counts and no dates: counts follow from the rows."""
-    licence = "cc0-1.0" if card.licences == [RENDER_LICENCE] else "other"
+    licence = hugging_face_name(card.licences)
     features = "\n".join(_features())
     licences = "\n".join(f"- {name}" for name in card.licences)
     names = "\n".join(f"- {name}" for name in card.attribution)
@@ -125,15 +153,17 @@ def readme(card: Card) -> str:
     view = "not known" if field_of_view is None else (
         f"{field_of_view[0]:g} to {field_of_view[1]:g} mm" if isinstance(field_of_view, list)
         else f"{field_of_view:g} mm")
+    size = f"{card.size_px} x {card.size_px} pixels" if card.size_px else "of various sizes"
+    real = card.generator == "real"
+    tags = "" if real else "- synthetic\n"
     return f"""---
 license: {licence}
-pretty_name: synthskin {card.preset} seed {card.seed}
+pretty_name: {json.dumps(f"synthskin {card.preset} seed {card.seed}")}
 task_categories:
 - image-segmentation
 - image-classification
 tags:
-- synthetic
-- dermatology
+{tags}- dermatology
 - medical
 dataset_info:
   features:
@@ -152,19 +182,17 @@ configs:
 ---
 # synthskin `{card.preset}`, seed {card.seed}
 
-{card.description or "Synthetic skin images."}
+{card.description or ("Photographs of skin." if real else "Synthetic skin images.")}
 
-Made by synthskin {card.synthskin_version}, generator `{card.generator}`. Each row of `metadata.jsonl` is one sample;
-`params` holds every parameter it was made with. `preset.toml` with the seed and the index redraws it.
+{_MADE[real].format(card=card)}
 
-- Pictures: {card.size_px} x {card.size_px} pixels, 8-bit sRGB, field of view {view}.
+- Pictures: {size}, 8-bit sRGB, field of view {view}.
 - Masks: `masks/`, `hair/`, `attributes/<name>/`, `artefacts/<name>/`: one channel, 0 or 255, same size.
 - Engine: {", ".join(f"{key} {value}" for key, value in sorted(card.engine.items()))}.
 
 ## Limits
-These pictures are synthetic. They are for training and testing software, not for diagnosis, and are no evidence about
-any patient. `ita_class` is a class of skin colour (individual typology angle), not a Fitzpatrick type, which describes
-the skin's reaction to sun. Split by `group_id`: rows that share one show the same lesion or person.
+{_LIMITS[real]} `ita_class` is a class of skin colour (individual typology angle), not a Fitzpatrick type,
+which describes the skin's reaction to sun. Split by `group_id`: rows that share one show the same lesion or person.
 
 ## Licences
 {licences}

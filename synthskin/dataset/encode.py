@@ -16,6 +16,7 @@ from synthskin.dataset.format import MAX_SIDE_PX, DatasetError, Sample, encode_r
 
 #: zlib level of PNGs: 3 writes twice as fast as the usual 6 for 3 % more bytes.
 PNG_LEVEL: Final = 3
+_PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _IPTC: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 #: IPTC newscodes by generator; a photograph keeps none.
 SOURCE_TYPES: Final[dict[str, str | None]] = {
@@ -97,9 +98,14 @@ def npz_bytes(maps: Mapping[str, NDArray[np.float32]]) -> bytes:
 def read_png(path: Path) -> NDArray[Any]:
     """Decode a PNG wholly, checksums included; raises DatasetError if it is damaged, no PNG, or too large."""
     try:
+        with open(path, "rb") as handle:  # Pillow does not miss the last bytes of a file that is cut there
+            handle.seek(max(0, handle.seek(0, io.SEEK_END) - len(_PNG_END)))
+            cut = handle.read() != _PNG_END
         with Image.open(path, formats=("PNG",)) as image:
             if max(image.size) > MAX_SIDE_PX:
                 raise DatasetError(f"larger than {MAX_SIDE_PX} pixels a side")
+            if cut:
+                raise DatasetError("is damaged: its end is missing, or something follows it")
             image.verify()
         with Image.open(path, formats=("PNG",)) as image:
             image.load()
@@ -110,16 +116,19 @@ def read_png(path: Path) -> NDArray[Any]:
         raise
     except FileNotFoundError:
         raise DatasetError("is missing") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:  # raised by its header alone
+        raise DatasetError(f"larger than {MAX_SIDE_PX} pixels a side or {2 * (Image.MAX_IMAGE_PIXELS or 0)} in all") \
+            from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DatasetError(f"is damaged: {error}") from None
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an NPZ wholly, never unpickling; raises DatasetError."""
+def read_npz(path: Path, most_bytes: int = 4 * MAX_SIDE_PX**2) -> dict[str, NDArray[Any]]:
+    """Read an NPZ of at most `most_bytes` wholly, never unpickling; raises DatasetError."""
     try:
         with np.load(path, allow_pickle=False) as data:
-            if sum(info.file_size for info in data.zip.infolist()) > 4 * 16 * MAX_SIDE_PX**2:
-                raise DatasetError("is too large")
+            if sum(info.file_size for info in data.zip.infolist()) > most_bytes:
+                raise DatasetError(f"is too large: unpacks to more than {most_bytes} bytes")
             return {name: data[name] for name in data.files}
     except DatasetError:
         raise

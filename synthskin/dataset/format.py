@@ -196,9 +196,9 @@ def check_row(row: Mapping[str, Any]) -> list[str]:
             continue
         problem = _KINDS[kind](value)
         if problem:
-            faults.append(f"{key}={_short(value)}: {problem}")
+            faults.append(f"{key}={short(value)}: {problem}")
         elif key in _VOCABULARY and value not in _VOCABULARY[key]:
-            faults.append(f"{key}={_short(value)}: allowed are {', '.join(map(str, _VOCABULARY[key]))}")
+            faults.append(f"{key}={short(value)}: allowed are {', '.join(map(str, _VOCABULARY[key]))}")
     return faults or _check_consistency(row)
 
 
@@ -209,13 +209,13 @@ def _check_consistency(row: Mapping[str, Any]) -> list[str]:
     name = stem(row["index"])
     for key, folder in (("file_name", "images"), ("mask_file_name", "masks"), ("hair_file_name", "hair")):
         if row[key] is not None and row[key] != f"{folder}/{name}.png":
-            faults.append(f"{key}={_short(row[key])}: {folder}/{name}.png is needed for index {row['index']}")
+            faults.append(f"{key}={short(row[key])}: {folder}/{name}.png is needed for index {row['index']}")
     if (row["mask_file_name"] is None) != (row["mask_status"] == "none"):
-        faults.append(f"mask_status={row['mask_status']} does not fit mask_file_name={_short(row['mask_file_name'])}")
+        faults.append(f"mask_status={row['mask_status']} does not fit mask_file_name={short(row['mask_file_name'])}")
     if row["diagnosis"] is not None and row["benign_malignant"] not in (None, BENIGN_MALIGNANT[row["diagnosis"]]):
         faults.append(f"benign_malignant={row['benign_malignant']} does not fit diagnosis={row['diagnosis']}")
     if len(row["bbox"]) not in (0, 4):
-        faults.append(f"bbox={_short(row['bbox'])}: [x, y, w, h] or [] is needed")
+        faults.append(f"bbox={short(row['bbox'])}: [x, y, w, h] or [] is needed")
     if len(row["lesions"]) not in (0, len(row["boxes"])):
         faults.append("lesions: one diagnosis a box is needed")
     if (row["ita_class"] is None) != (row["tone_source"] is None):
@@ -237,7 +237,8 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a finite number")
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as one line of at most 80 characters that no terminal acts upon."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 

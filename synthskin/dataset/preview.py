@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import heapq
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +15,7 @@ from PIL import Image
 
 from synthskin.dataset.encode import png_bytes, read_png
 from synthskin.dataset.format import DatasetError
-from synthskin.dataset.reader import read_card, read_rows, safe_path
+from synthskin.dataset.reader import iter_rows, read_card, safe_path
 
 MAX_TILES: Final = 64
 MAX_SHEET_PX: Final = 1600
@@ -23,7 +26,7 @@ OUTLINE_RGB: Final = (70, 240, 255)
 def preview_png(directory: Path) -> bytes:
     """PNG of the contact sheet: the first 64 samples by index. Raises DatasetError if there is none."""
     read_card(directory)
-    rows = sorted(read_rows(directory), key=lambda row: row["index"])[:MAX_TILES]
+    rows = heapq.nsmallest(MAX_TILES, iter_rows(directory), key=lambda row: row["index"])
     if not rows:
         raise DatasetError(f"{directory}: holds no finished sample yet; there is nothing to show")
     columns = int(np.ceil(np.sqrt(len(rows))))
@@ -63,11 +66,16 @@ def write_preview(directory: Path, out: Path | None = None) -> Path:
     """Write the contact sheet to `out`, or to preview.png in the set; gives the path. Raises DatasetError."""
     data = preview_png(directory)
     target = out if out is not None else safe_path(directory, "preview.png")
-    temporary = target.with_name(target.name + ".tmp")
+    temporary: str | None = None
     try:
-        temporary.write_bytes(data)
+        handle, temporary = tempfile.mkstemp(prefix=".preview", dir=target.parent)  # new: no link is followed
+        with open(handle, "wb") as out_file:
+            out_file.write(data)
+        Path(temporary).chmod(0o644)
         os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
         raise DatasetError(f"{target}: cannot be written: {error.strerror}; choose another --out") from None
     return target

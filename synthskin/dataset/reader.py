@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthskin.dataset.card import MAX_CARD_BYTES, Card, parse_card
 from synthskin.dataset.encode import read_npz, read_png
-from synthskin.dataset.format import MAX_ROW_BYTES, DatasetError, Sample, media_paths, parse_row
+from synthskin.dataset.format import MAX_ROW_BYTES, DatasetError, Sample, media_paths, parse_row, short
 
 _MEDIA_FOLDERS: Final = ("images", "masks", "instances", "hair", "maps")
+_CHECK_AT_ONCE: Final = 256  # samples that are checked in one go
+_MOST_MAPS: Final = 64  # float32 maps of the picture's size that an NPZ may hold
 _NAMED_FOLDERS: Final = ("attributes", "artefacts")
 _TOP: Final = ("README.md", "dataset.json", "preset.toml", "metadata.jsonl", "preview.png",
                *_MEDIA_FOLDERS, *_NAMED_FOLDERS)
+
+
+class Progress(Protocol):
+    """Told of every sample that is through."""
+
+    def start(self, total: int, done: int) -> None: ...
+    def step(self, done: int) -> None: ...
+    def stop(self) -> None: ...
 
 
 def safe_path(directory: Path, relative: str) -> Path:
@@ -69,17 +81,20 @@ def read_lines(directory: Path) -> Iterator[tuple[int, bytes, bool]]:
                 return
 
 
-def read_rows(directory: Path) -> list[dict[str, Any]]:
-    """All rows; raises DatasetError at the first bad one. An unfinished last line (a run under way) is left out."""
-    rows = []
+def iter_rows(directory: Path) -> Iterator[dict[str, Any]]:
+    """Row after row; raises DatasetError at the first bad one, but for an unfinished last line (a run under way)."""
     for number, line, ended in read_lines(directory):
         try:
-            rows.append(parse_row(line))
+            yield parse_row(line)
         except DatasetError as error:
             if not ended:
                 break
             raise DatasetError(f"{directory}/metadata.jsonl, line {number}: {error}") from None
-    return rows
+
+
+def read_rows(directory: Path) -> list[dict[str, Any]]:
+    """All rows, as `iter_rows`."""
+    return list(iter_rows(directory))
 
 
 @dataclass(frozen=True)
@@ -115,9 +130,12 @@ def load_sample(directory: Path, row: dict[str, Any], card: Card) -> Sample:
     for role, relative in paths.items():
         path = safe_path(directory, relative)
         try:
-            arrays[role] = read_npz(path) if role == "maps" else read_png(path)
-            if role != "maps":
-                _check_array(role, arrays[role], arrays["image"], row)
+            if role == "maps":
+                height, width = arrays["image"].shape[:2]
+                arrays[role] = read_npz(path, _MOST_MAPS * (4 * height * width + 1024))
+                continue
+            arrays[role] = read_png(path)
+            _check_array(role, arrays[role], arrays["image"], row)
         except DatasetError as error:
             raise DatasetError(f"{relative}: {error}") from None
     if card.size_px and arrays["image"].shape[:2] != (card.size_px, card.size_px):
@@ -147,35 +165,51 @@ def check_files(directory: Path, row: dict[str, Any], card: Card) -> str | None:
     return None
 
 
-def validate(directory: str | Path) -> list[str]:
-    """Every fault of a set, one line each; [] if it keeps the contract. Raises DatasetError if there is no set."""
+def validate(directory: str | Path, progress: Progress | None = None) -> list[str]:
+    """Every fault of a set, one line each; [] if it keeps the contract. Raises DatasetError if there is no set.
+
+    What a run that is under way or was killed has not written yet is no fault: the card says `run.open` then.
+    """
     directory = Path(directory)
-    card, _ = read_card(directory)
-    faults: list[str] = []
-    for name in ("README.md", "preset.toml"):
-        if not (directory / name).is_file():
-            faults.append(f"{name}: is missing")
+    card, run = read_card(directory)
+    under_way = run.get("open") is True
+    there = {name: (directory / name).is_file() for name in ("README.md", "preset.toml", "metadata.jsonl")}
+    faults = [] if under_way else [f"{name}: is missing" for name, is_there in there.items() if not is_there]
     seen: set[int] = set()
-    for number, line, ended in read_lines(directory):
-        where = f"metadata.jsonl, line {number}"
-        try:
-            row = parse_row(line)
-        except DatasetError as error:
-            if ended:
-                faults.append(f"{where}: {error}")
-            continue  # an unfinished last line is a run under way, or one that was killed
-        if row["index"] in seen:
-            faults.append(f"{where}: index {row['index']} comes twice")
-        seen.add(row["index"])
-        for key, wanted in (("set_hash", card.set_hash), ("seed", card.seed), ("generator", card.generator),
-                            ("preset", card.preset)):
-            if row[key] != wanted:
-                faults.append(f"{where}: {key}={row[key]}, the card says {wanted}")
-        problem = check_files(directory, row, card)
-        if problem:
-            faults.append(f"{where}: {problem}")
-    faults += _strangers(directory)
-    return faults
+    lines = read_lines(directory) if there["metadata.jsonl"] else iter(())
+    if progress is not None:
+        progress.start(sum(1 for _ in read_lines(directory)) if there["metadata.jsonl"] else 0, 0)
+    try:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding leaves Python's lock
+            while some := list(itertools.islice(lines, _CHECK_AT_ONCE)):
+                checked = pool.map(lambda item: _check_line(directory, card, item, under_way), some)
+                for (number, _, _), (index, found) in zip(some, checked, strict=True):
+                    if index is not None and index in seen:
+                        found.insert(0, f"index {index} comes twice")
+                    seen |= set() if index is None else {index}
+                    faults += [f"metadata.jsonl, line {number}: {fault}" for fault in found]
+                    if progress is not None:
+                        progress.step(number)
+    finally:
+        if progress is not None:
+            progress.stop()
+    return faults + _strangers(directory)
+
+
+def _check_line(
+    directory: Path, card: Card, item: tuple[int, bytes, bool], under_way: bool
+) -> tuple[int | None, list[str]]:
+    """(index of the row, or None where the line is none; its faults)."""
+    _, line, ended = item
+    try:
+        row = parse_row(line)
+    except DatasetError as error:
+        return None, [str(error)] if ended else [] if under_way else ["is cut off"]
+    faults = [f"{key}={short(row[key])}, the card says {short(wanted)}"
+              for key, wanted in (("set_hash", card.set_hash), ("seed", card.seed), ("generator", card.generator),
+                                  ("preset", card.preset)) if row[key] != wanted]
+    problem = check_files(directory, row, card)
+    return row["index"], [*faults, problem] if problem else faults
 
 
 def _strangers(directory: Path) -> list[str]:

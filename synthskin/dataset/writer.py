@@ -1,12 +1,16 @@
 """Writing a data set so that the folder is valid at any moment and the same command continues after any stop.
 
 A sample's files go to a temporary name and are renamed; its row is appended last, flushed and synced. So a row always
-has its files. On opening, rows are read back, their files decoded whole, and what is not whole is made again.
+has its files. On opening, rows are read back, their files decoded whole, and what is not whole is made again. While a
+set is open its card says so (`run.open`), so that a cut last line is known for a kill's or for damage. The rows
+themselves stay on the disk: a writer holds two numbers a sample.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
 import re
 import stat
@@ -15,11 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from synthskin.dataset.card import Card, readme
 from synthskin.dataset.encode import EncodedSample
-from synthskin.dataset.format import NAME_PATTERN, DatasetError, parse_row
+from synthskin.dataset.format import MAX_ROW_BYTES, NAME_PATTERN, DatasetError, parse_row
 from synthskin.dataset.reader import check_files, read_card, safe_path
 
 LOCK: Final = ".synthskin.lock"
@@ -28,6 +32,7 @@ _OURS: Final = ("README.md", "dataset.json", "preset.toml", "metadata.jsonl", "p
 _FOLDERS: Final = ("images", "masks", "instances", "hair", "maps")
 _NAMED_FOLDERS: Final = ("attributes", "artefacts")
 _MEDIA: Final = re.compile(r"\d{6,8}\.(png|npz)")
+_CHECK_AT_ONCE: Final = 256  # rows whose files are decoded in one go when a set is opened again
 
 
 @contextlib.contextmanager
@@ -56,9 +61,13 @@ def check_target(directory: Path, card: Card, overwrite: bool = False) -> None:
         raise DatasetError(f"{directory}: is not a folder; choose another --out")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise DatasetError(f"{directory}: the folder is not writable; choose another --out")
-    for name in (*_OURS, *_FOLDERS, *_NAMED_FOLDERS):
-        if (directory / name).is_symlink():
-            raise DatasetError(f"{directory / name}: is a symbolic link; a set keeps its files inside its own folder")
+    places = [directory / name for name in (*_OURS, *_FOLDERS, *_NAMED_FOLDERS)]
+    for kind in _NAMED_FOLDERS:
+        if (directory / kind).is_dir() and not (directory / kind).is_symlink():
+            places += sorted((directory / kind).iterdir())
+    for place in places:
+        if place.is_symlink():
+            raise DatasetError(f"{place}: is a symbolic link; a set keeps its files inside its own folder")
     if not (directory / "dataset.json").is_file():
         others = sorted(p.name for p in directory.iterdir() if p.name not in (LOCK, TEMP))
         if others:
@@ -91,8 +100,8 @@ class DatasetWriter:
         self.run: dict[str, Any] = {}
         self._preset_toml = preset_toml
         self._overwrite = overwrite
-        self._rows: dict[int, str] = {}
-        self._metadata: BinaryIO | None = None
+        self._rows: dict[int, tuple[int, int]] = {}  # index: offset and length of its line, the line end left out
+        self._metadata: int | None = None  # descriptor, unbuffered: nothing may be written later than it is asked for
         self._lock: int | None = None
 
     @property
@@ -126,34 +135,37 @@ class DatasetWriter:
         if sample.index in self._rows:
             raise DatasetError(f"index {sample.index} is in the set already")
         assert self._metadata is not None
+        data = sample.line.encode("utf-8")
         with _told(self.directory):
-            for relative, data in sample.files.items():
-                self._put(relative, data)
-            start = self._metadata.tell()
+            self._check_there()
+            for relative, content in sample.files.items():
+                self._put(relative, content)
+            start = os.fstat(self._metadata).st_size
             try:
-                self._metadata.write(sample.line.encode("utf-8"))
-                self._metadata.flush()
-                os.fsync(self._metadata.fileno())
+                _write_all(self._metadata, data)
+                os.fsync(self._metadata)
             except OSError:
-                with contextlib.suppress(OSError):
-                    self._metadata.truncate(start)
+                os.ftruncate(self._metadata, start)
                 raise
-        self._rows[sample.index] = sample.line
+        self._rows[sample.index] = (start, len(data) - 1)
 
     def put_extra(self, name: str, data: bytes) -> None:
         """Write preview.png (or another file of our own at the top of the folder)."""
         if name not in _OURS:
             raise DatasetError(f"{name}: allowed are {', '.join(_OURS)}")
         with _told(self.directory):
+            self._check_there()
             self._put(name, data)
 
     def finish(self) -> None:
         """Sort the rows by index and bring the card up to date."""
         with _told(self.directory):
+            self._check_there()
             if self._metadata is not None:
-                self._metadata.close()
+                os.close(self._metadata)
                 self._metadata = None
             self._write_rows()
+            self.run.pop("open", None)
             self._put("dataset.json", self.card.to_json(self.run).encode())
 
     def _open(self) -> None:
@@ -165,6 +177,7 @@ class DatasetWriter:
         elif (self.directory / "dataset.json").is_file():
             there, self.run = read_card(self.directory)
             self.card = replace(self.card, n=max(self.card.n, there.n))
+        self.run["open"] = True
         self._put("dataset.json", self.card.to_json(self.run).encode())
         self._put("preset.toml", self._preset_toml.encode())
         self._put("README.md", readme(self.card).encode())
@@ -172,40 +185,63 @@ class DatasetWriter:
             (self.directory / name).mkdir(exist_ok=True)
         self._read_rows()
         self._write_rows()
-        self._metadata = open(self.directory / "metadata.jsonl", "ab")  # noqa: SIM115 - closed by finish or _release
+        self._metadata = os.open(self.directory / "metadata.jsonl",
+                                 os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def _read_rows(self) -> None:
         """Keep the rows that are whole: readable, of this set, their files decodable."""
         path = self.directory / "metadata.jsonl"
         if not path.is_file():
             return
-        found: dict[int, tuple[str, dict[str, Any]]] = {}
-        for line in path.read_bytes().split(b"\n"):
-            if not line.strip():
-                continue
-            try:
-                row = parse_row(line)
-            except DatasetError:
-                continue  # cut off by a kill: it is made again
-            if row["set_hash"] != self.card.set_hash or row["seed"] != self.card.seed or row["index"] in found:
-                continue
-            found[row["index"]] = (line.decode("utf-8") + "\n", row)
+        candidates = self._candidates(path)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding leaves Python's lock
-            faults = pool.map(lambda item: check_files(self.directory, item[1], self.card), found.values())
-            for (index, (text, _)), fault in zip(found.items(), faults, strict=True):
-                if fault is None:
-                    self._rows[index] = text
+            while some := list(itertools.islice(candidates, _CHECK_AT_ONCE)):
+                faults = pool.map(lambda item: check_files(self.directory, item[0], self.card), some)
+                for (row, offset, length), fault in zip(some, faults, strict=True):
+                    if fault is None and row["index"] not in self._rows:
+                        self._rows[row["index"]] = (offset, length)
+
+    def _candidates(self, path: Path) -> Iterator[tuple[dict[str, Any], int, int]]:
+        """(row, offset, length) of the lines that are rows of this set; what a kill cut off is made again."""
+        with open(path, "rb") as handle:
+            offset = 0
+            while line := handle.readline(MAX_ROW_BYTES + 2):
+                start, offset = offset, offset + len(line)
+                line = line.removesuffix(b"\n")
+                with contextlib.suppress(DatasetError):
+                    row = parse_row(line)
+                    if row["set_hash"] == self.card.set_hash and row["seed"] == self.card.seed:
+                        yield row, start, len(line)
 
     def _write_rows(self) -> None:
-        data = "".join(self._rows[index] for index in sorted(self._rows)).encode("utf-8")
+        """Bring metadata.jsonl into the order of the indices, without what is no row of the set."""
         path = self.directory / "metadata.jsonl"
-        if not path.is_file() or path.read_bytes() != data:
-            self._put("metadata.jsonl", data)
+        size = path.stat().st_size if path.is_file() else -1
+        order = sorted(self._rows)
+        rows: dict[int, tuple[int, int]] = {}
+        position = 0
+        for index in order:
+            rows[index] = (position, self._rows[index][1])
+            position += self._rows[index][1] + 1
+        if size == position and rows == self._rows:
+            return
+        temporary = self.directory / TEMP / "metadata.jsonl"
+        with contextlib.ExitStack() as stack:
+            out = stack.enter_context(open(temporary, "wb"))
+            source = stack.enter_context(open(path, "rb")) if order else None
+            for index in order:
+                assert source is not None
+                start, length = self._rows[index]
+                source.seek(start)
+                out.write(source.read(length) + b"\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, path)
+        self._rows = rows
 
     def _put(self, relative: str, data: bytes) -> None:
         """Write to a temporary name, then rename: a file is there whole or not at all."""
         target = safe_path(self.directory, relative)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.directory / TEMP / relative.replace("/", "__")
         try:
             with open(temporary, "wb") as handle:
@@ -213,25 +249,54 @@ class DatasetWriter:
                 if relative in _OURS:
                     handle.flush()
                     os.fsync(handle.fileno())
+            if not target.parent.is_dir():
+                for k in range(1, relative.count("/") + 1):  # level by level: a folder that has vanished stays away
+                    self.directory.joinpath(*relative.split("/")[:k]).mkdir(exist_ok=True)
             os.replace(temporary, target)
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
 
+    def _check_there(self) -> None:
+        """Refuse to go on in a folder that was moved, deleted, or replaced by another's while this run was writing."""
+        if not self._is_ours():
+            raise DatasetError(f"{self.directory}: was moved or deleted while this run was writing into it; bring it "
+                               "back or choose another --out, and give the same command again")
+
+    def _is_ours(self) -> bool:
+        pairs = [(self._lock, LOCK)]
+        if self._metadata is not None:
+            pairs.append((self._metadata, "metadata.jsonl"))
+        try:
+            return all(handle is not None and os.path.samestat(os.fstat(handle), os.lstat(self.directory / name))
+                       for handle, name in pairs)
+        except OSError:
+            return False
+
     def _release(self) -> None:
         if self._metadata is not None:
-            with contextlib.suppress(OSError):
-                self._metadata.close()
+            os.close(self._metadata)
             self._metadata = None
         if self._lock is not None:
-            with contextlib.suppress(OSError):
-                _empty_temp(self.directory)
-                (self.directory / TEMP).rmdir()
-            with contextlib.suppress(OSError):
-                (self.directory / LOCK).unlink()
+            if self._is_ours():  # not another run's, in a folder that took the place of ours
+                with contextlib.suppress(OSError, DatasetError):
+                    _empty_temp(self.directory)
+                    (self.directory / TEMP).rmdir()
+                with contextlib.suppress(OSError):
+                    (self.directory / LOCK).unlink()
             os.close(self._lock)
             self._lock = None
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    """os.write until all is written; a full disk may take a part first."""
+    view = memoryview(data)
+    while view:
+        written = os.write(handle, view)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[written:]
 
 
 def _take_lock(directory: Path) -> int:

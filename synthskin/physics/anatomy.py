@@ -19,7 +19,8 @@ from synthskin.physics.lesion.field import LesionField
 from synthskin.physics.lesion.structures import grow
 from synthskin.physics.mesh import line_profile, polygon_mesh
 from synthskin.physics.noise import F32, NoiseField, keyed_rng
-from synthskin.physics.relief import follicles, furrows
+from synthskin.physics.region import grow_region
+from synthskin.physics.relief import dermatoglyphs, follicles, furrows
 from synthskin.physics.scene import SceneSpec, TissueGrid
 from synthskin.physics.vessels import splat, vessel_points
 from synthskin.record import SampleRecord
@@ -31,6 +32,13 @@ BASAL_LAYER_UM = 12.0  # one cell; melanin-rich cells reach further up in dark s
 BASAL_MAX_FRACTION = 0.55
 JUNCTION_MAX_FRACTION = 0.75
 VESSEL_BLOOD_SHARE = 0.35  # at most this share of the dermal blood lies in resolved vessels
+THICKEST_EPIDERMIS_MM = 0.20  # a deeper junction costs time in every column
+VESSEL_FINE_TO_MM = 0.16
+THINNEST_EPIDERMIS_MM = 0.012  # what is left over an ulcer
+VESSEL_FRACTION = 0.9  # blood in a resolved vessel of the lesion
+CRUST_FRACTION = 0.8
+CORNEAL_FRACTION = 0.5  # melanin, or keratin as dark, at the surface
+DEEP_FRACTION = 0.4
 LESION_RIDGE_FACTOR = 0.4  # rete ridges of a nevus are elongated: relative extra depth
 
 
@@ -61,13 +69,14 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
     axis = ((np.arange(columns) - 0.5 * (columns - 1)) * column_mm).astype(np.float32)
     lesion = None
     if with_lesion and record.diagnosis != HEALTHY:
-        lesion = grow(record, axis, axis, column_mm)
+        in_region = record.camera.view == "region"
+        lesion = grow_region(record, axis, column_mm) if in_region else grow(record, axis, axis, column_mm)
     skin = _healthy_columns(record, axis, column_mm, lesion)
     bottom_mm = record.skin.epidermis_thickness_um * 1e-3 + record.skin.dermis_thickness_mm
     fine, coarse = z_edges(bottom_mm)
     melanin_slabs = _melanin_slabs(record, skin, lesion)
     melanin_fine = cells_from_slabs(melanin_slabs, fine)
-    melanin_coarse = _melanin_below(melanin_slabs, coarse, columns)
+    melanin_coarse = _content_below(melanin_slabs, coarse, columns)
     blood_fine, blood_coarse = _blood(record, skin, lesion, axis, column_mm, fine, coarse)
     margin_mm = columns * MARGIN * column_mm
     tissue = TissueGrid(
@@ -81,9 +90,12 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
         dej_mm=skin.dej_mm,
         melanin_coarse=melanin_coarse,
         blood_coarse=blood_coarse,
+        fine_to_mm=_fine_to_mm(skin, lesion),
+        **_scatterers(lesion),
     )
     footprints = {} if lesion is None else lesion.footprints
-    return SceneSpec(tissue, skin.surface_height_um, grow_hair(record), footprints, lesion)
+    polarised = record.camera.dermoscopic_type in ("contact polarized", "non-contact polarized")
+    return SceneSpec(tissue, skin.surface_height_um, grow_hair(record), footprints, lesion, polarised)
 
 
 def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: LesionField | None) -> Columns:
@@ -99,8 +111,12 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
         np.float32(0.6) + np.float32(0.6) * mesh.side
     )
     ridge -= ridge.mean()
-    furrow = furrows(record, noise, grid_x, grid_y)
     pale, dimple = follicles(record, grid_x, grid_y, column_mm, float(axis[-1]))
+    if skin.dermatoglyph_spacing_mm > 0:
+        _, furrow, pore = dermatoglyphs(record, noise)
+        pale = np.maximum(pale, np.float32(0.6) * pore)
+    else:
+        furrow = furrows(record, noise, grid_x, grid_y)
 
     thickness_mm = np.float32(skin.epidermis_thickness_um * 1e-3)
     wave = np.float32(1) - np.float32(0.12) * (furrow - furrow.mean())
@@ -115,6 +131,10 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
         own = lesion.ridge - np.float32(0.45)
         dej = bare + depth * lesion.presence * (own * np.float32(1 + LESION_RIDGE_FACTOR) - ridge)
         np.maximum(dej, least, out=dej)
+        if lesion.thickening_um is not None:
+            # a thick epidermis has a flatter junction on a small scale, else its deepest ridges would slow the walk
+            dej = dej + lesion.thickening_um * np.float32(1e-3)
+            np.clip(dej, np.float32(THINNEST_EPIDERMIS_MM), np.float32(THICKEST_EPIDERMIS_MM), out=dej)
 
     # Basal cells stand on the sloping junction: seen from above there are more of them on the flanks of ridges.
     gy, gx = np.gradient(bare, np.float32(column_mm))
@@ -150,8 +170,12 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
 def _melanin_slabs(record: SampleRecord, skin: Columns, lesion: LesionField | None) -> list[Slab]:
     dej = skin.dej_mm
     corneum = np.minimum(np.float32(STRATUM_CORNEUM_UM * 1e-3), np.float32(0.3) * dej)
+    if lesion is not None and lesion.keratin_um is not None:
+        corneum = np.minimum(corneum + lesion.keratin_um * np.float32(1e-3), np.float32(0.75) * dej)
     living = dej - corneum
     column = skin.melanin_um * np.float32(1e-3)
+    if lesion is not None and lesion.skin_melanin is not None:
+        column = column * lesion.skin_melanin
     basal_column = column * skin.basal_share
     upper_column = column - basal_column
     keep = None
@@ -172,11 +196,57 @@ def _melanin_slabs(record: SampleRecord, skin: Columns, lesion: LesionField | No
     middle = np.float32(lesion.dermal_depth_um * 1e-3) * (np.float32(0.55) + np.float32(0.9) * lesion.maturity)
     base = np.float32(record.skin.epidermis_thickness_um * 1e-3)
     slabs.append(Slab(np.maximum(base + middle - 0.5 * nest, dej), nest, dermal_column))
+    if lesion.deep_um is not None and lesion.deep_depth_um is not None:
+        deep_column = lesion.deep_um * np.float32(1e-3)
+        sheet = np.maximum(deep_column / np.float32(DEEP_FRACTION), np.float32(0.03))
+        top = dej + np.maximum(lesion.deep_depth_um * np.float32(1e-3) - np.float32(0.5) * sheet, 0)
+        slabs.append(Slab(top, sheet, deep_column))
+    if lesion.corneal_um is not None:
+        corneal_column = lesion.corneal_um * np.float32(1e-3)
+        plug = np.maximum(corneal_column / np.float32(CORNEAL_FRACTION), np.float32(0.01))
+        slabs.append(Slab(np.full_like(dej, 0.003), plug, corneal_column))
     return slabs
 
 
-def _melanin_below(slabs: list[Slab], coarse: F32, columns: int) -> F32:
-    """Melanin of the coarse zone; most lesions have none there."""
+def _blood_slabs(skin: Columns, lesion: LesionField) -> list[Slab]:
+    """Resolved vessels and lacunae of the lesion, and blood dried on its surface."""
+    slabs = []
+    if lesion.vessel_um is not None and lesion.vessel_depth_um is not None:
+        column = lesion.vessel_um * np.float32(1e-3)
+        thick = np.maximum(column / np.float32(VESSEL_FRACTION), np.float32(0.004))
+        top = np.maximum(skin.dej_mm + lesion.vessel_depth_um * np.float32(1e-3), np.float32(0.01))
+        slabs.append(Slab(top, thick, column))
+    if lesion.crust_um is not None:
+        column = lesion.crust_um * np.float32(1e-3)
+        thick = np.maximum(column / np.float32(CRUST_FRACTION), np.float32(0.004))
+        slabs.append(Slab(np.full_like(thick, 0.002), thick, column))
+    return slabs
+
+
+def _fine_to_mm(skin: Columns, lesion: LesionField | None) -> float:
+    """Where resolved blood right under the junction ends; pools go on deeper, in the coarse columns."""
+    if lesion is None or lesion.vessel_um is None or lesion.vessel_depth_um is None:
+        return 0.0
+    bottom = skin.dej_mm + (lesion.vessel_depth_um + lesion.vessel_um / np.float32(VESSEL_FRACTION)) * np.float32(1e-3)
+    reach = np.where(lesion.vessel_um > 1.5, bottom, np.float32(0))
+    return min(float(reach.max()), VESSEL_FINE_TO_MM)
+
+
+def _scatterers(lesion: LesionField | None) -> dict[str, F32]:
+    """Arrays of TissueGrid for what a lesion does to scattering; nothing where it does nothing."""
+    if lesion is None:
+        return {}
+    arrays = {"dermal_scale": lesion.dermal_scale, "birefringence": lesion.birefringence}
+    if lesion.keratin_um is not None and lesion.keratin_scale is not None:
+        thicker = lesion.keratin_um > 0
+        to_um = np.where(thicker, lesion.keratin_um + np.float32(STRATUM_CORNEUM_UM), np.float32(0))
+        arrays["keratin_to_mm"] = to_um.astype(np.float32) * np.float32(1e-3)
+        arrays["keratin_scale"] = lesion.keratin_scale
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _content_below(slabs: list[Slab], coarse: F32, columns: int) -> F32:
+    """What slabs hold in the coarse zone; most lesions have nothing there."""
     m = columns // COARSE_FACTOR
     deepest = max(float(np.where(s.column_mm > 0, s.top_mm + s.thickness_mm, 0).max()) for s in slabs)
     if deepest <= float(coarse[0]):
@@ -213,6 +283,11 @@ def _blood(
         )
         place, deep, share = splat(points, volume, edges[::COARSE_FACTOR], coarse)
         np.add.at(blood_coarse.reshape(-1), place * (len(coarse) - 1) + deep, share * np.float32(filling))
+    slabs = [] if lesion is None else _blood_slabs(skin, lesion)
+    if slabs:
+        blood_fine += cells_from_slabs(slabs, fine)
+        blood_coarse = blood_coarse + _content_below(slabs, coarse, n)
+    if filling or slabs:
         np.minimum(blood_fine, np.float32(0.95), out=blood_fine)
         np.minimum(blood_coarse, np.float32(0.95), out=blood_coarse)
     return blood_fine, blood_coarse

@@ -1,7 +1,7 @@
 """From light to picture: vignette, glare, sRGB, and what is measured on the finished picture.
 
-The profile is colourimetric: exposure is set so that a 99 % Lambertian white tile in the middle of the same optics
-has Y = 0.99; there is no tone curve and no white balance beyond D65.
+By default the device is colourimetric: exposure is set so that a 99 % Lambertian white tile in the middle of the same
+optics has Y = 0.99; there is no tone curve and no white balance beyond D65. Other devices are in `devices/`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from synthskin.physics import spectral
-from synthskin.record import Camera
+from synthskin.physics import devices, spectral
+from synthskin.record import Camera, SampleRecord
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -49,6 +49,14 @@ def encode(linear: F32) -> U8:
     )
 
 
+def develop(linear: F32, record: SampleRecord) -> U8:
+    """The finished 8-bit picture of the record's device; the colourimetric one is `encode` and nothing else."""
+    if devices.is_colourimetric(record.device):
+        return encode(linear)
+    encoded = devices.develop(linear, record)
+    return devices.compress((encoded * 255 + 0.5).astype(np.uint8), record)
+
+
 def decode(image: U8) -> F32:
     """Linear sRGB of an 8-bit picture."""
     x = image.astype(np.float32) / 255
@@ -61,16 +69,23 @@ def mean_lab(image: U8, where: NDArray[np.bool_]) -> NDArray[np.float64]:
     return spectral.xyz_to_lab(np.linalg.inv(spectral.XYZ_TO_LINEAR_SRGB) @ rgb)
 
 
-def measure(image: U8, mask: U8, hair: U8, camera: Camera) -> tuple[float | None, float | None]:
+def measure(
+    image: U8, mask: U8, hair: U8, camera: Camera, hidden: NDArray[np.bool_] | None = None
+) -> tuple[float | None, float | None]:
     """(ita_image_deg, contrast): ITA of the visible skin and CIEDE2000 of lesion against skin, or None.
 
-    Skin is what lies outside the dilated lesion and hair and where light and lens lose under 4 %.
+    Skin is what lies outside the dilated lesion and hair and where light and lens lose under 4 %; `hidden` (size, size)
+    are pixels where an artefact stands before skin or lesion.
     """
     size = image.shape[0]
     margin = max(size // 40, 2)
     lesion, strands = mask > 0, hair > 0
     bright = lens_gain(camera, size) * light_gain(camera, size) > 0.96
     free = ~binary_dilation(lesion, iterations=margin) & ~binary_dilation(strands, iterations=2)
+    inside = lesion & ~binary_dilation(strands, iterations=1)
+    if hidden is not None:
+        free &= ~binary_dilation(hidden, iterations=2)
+        inside &= ~hidden
     skin = free & bright
     if skin.sum() < 100:
         skin = free
@@ -78,6 +93,5 @@ def measure(image: U8, mask: U8, hair: U8, camera: Camera) -> tuple[float | None
         return None, None
     lab = mean_lab(image, skin)
     ita = float(spectral.ita_deg(lab))
-    inside = lesion & ~binary_dilation(strands, iterations=1)
     contrast = float(spectral.ciede2000(mean_lab(image, inside), lab)) if inside.sum() >= 20 else None
     return ita, contrast

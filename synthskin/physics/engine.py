@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthskin.physics import anatomy, camera, flat_skin, labels, render
+from synthskin.physics import anatomy, artefacts, camera, clinical, environment, flat_skin, labels, region, render
 from synthskin.physics.hair import hair_mask
 from synthskin.physics.llvm import DeviceError
 from synthskin.record import SampleRecord
@@ -30,6 +31,7 @@ class RenderSettings:
     """How to render; all that changes pictures besides the record.
 
     spp is the number of paths a pixel, rounded up to a multiple of 3 (three wavelengths travel on each path).
+    environment is the panorama file that lights photographs whose `clinical.light` is environment.
     """
 
     size_px: int = 256
@@ -38,11 +40,15 @@ class RenderSettings:
     device: str = "auto"
     maps: bool = False
     threads: int = 0
+    environment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedSample:
-    """A finished sample. Pictures are (h, w, 3), masks (h, w) with 0 or 255; see docs/dataset.md."""
+    """A finished sample. Pictures are (h, w, 3), masks (h, w) with 0 or 255; see docs/dataset.md.
+
+    instances and diagnoses are those of a region with several lesions: a label map, 0 = skin, and a class a label.
+    """
 
     image: U8
     mask: U8
@@ -55,6 +61,8 @@ class RenderedSample:
     contrast: float | None
     visible_delta_e: float | None
     timings_s: dict[str, float] = field(default_factory=dict)
+    instances: U8 | None = None
+    diagnoses: tuple[str, ...] = ()
     description: dict[str, Any] = field(default_factory=dict)
 
 
@@ -90,6 +98,8 @@ class Engine:
             self.mi, self.dr, self.device_name = render.backend(settings.device, settings.threads)
         except DeviceError as error:
             raise EngineError(str(error)) from None
+        if settings.environment is not None:  # refused before anything is rendered
+            self._room(settings.environment, 0.0)
         self.stage, self.integrator = render.stage(self.mi, settings.size_px, self.spp)
         self.timings: dict[str, float] = {}
 
@@ -98,6 +108,21 @@ class Engine:
         start = time.perf_counter()
         yield
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def _room(self, path: str, azimuth_deg: float) -> environment.Room:
+        try:
+            return environment.read_room(self.mi, Path(path), azimuth_deg)
+        except environment.EnvironmentMapError as error:
+            raise EngineError(str(error)) from None
+
+    def room(self, record: SampleRecord) -> environment.Room:
+        """The light of a photograph; raises EngineError where a panorama is asked for and none was given."""
+        c = record.clinical
+        if c.light != "environment":
+            return environment.room(c.light, c.light_azimuth_deg, c.light_elevation_deg, c.fill)
+        if self.settings.environment is None:
+            raise EngineError("clinical.light=environment: give the panorama, --environment room.exr")
+        return self._room(self.settings.environment, c.light_azimuth_deg)
 
     def scene(self, record: SampleRecord, with_lesion: bool = True) -> Any:
         """SceneSpec of a record at this engine's resolution."""
@@ -133,14 +158,32 @@ class Engine:
         fov = record.camera.field_of_view_mm
         with self._timed("fields"):
             scene = self.scene(record)
-        picture = self.linear(record, scene)
+        view = None
+        shot = record if record.camera.view == "dermoscopic" else clinical.without_contact(record)
+        picture = self.linear(shot, scene)
+        with self._timed("artefacts"):
+            finished, artefact_masks = artefacts.on_skin(picture.clean, shot, furrow_map(scene, size), scene.hair)
+        if shot is not record:
+            with self._timed("photograph"):
+                height = footprint_to_picture(scene.surface_height_um, scene.tissue, size)
+                finished, view = clinical.photograph(finished, record, height, self.room(record))
+        with self._timed("artefacts"):
+            finished, far = artefacts.in_lens(finished, shot)
+        with self._timed("camera"):
+            image = camera.develop(finished, record)
         with self._timed("labels"):
-            image = camera.encode(picture.clean)
             mask = np.zeros((size, size), np.uint8)
             visible = None
+            instances: U8 | None = None
+            diagnoses: tuple[str, ...] = ()
             tissue = scene.tissue
             if scene.lesion is not None:
-                found = labels.lesion_mask(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, size)
+                if record.camera.view == "region":
+                    delta_e = labels.delta_e_map(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, size)
+                    found = region.mask_of_delta_e(delta_e, labels.THRESHOLD_DELTA_E, fov)
+                    instances, diagnoses = region.instances(record, found)
+                else:
+                    found = labels.lesion_mask(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, size)
                 mask[found] = 255
                 visible = labels.visible_delta_e(
                     scene.lesion, found, record.skin, tissue.column_mm, tissue.origin_mm, fov
@@ -150,23 +193,39 @@ class Engine:
                 name: np.where(footprint_to_picture(where, tissue, size) & (mask > 0), 255, 0).astype(np.uint8)
                 for name, where in sorted(scene.attributes.items())
             }
+            maps = depth_maps(scene, size) if self.settings.maps else {}
+            if view is not None:
+                mask, hair = _seen(view, mask), _seen(view, hair)
+                instances = None if instances is None else view.labels(instances) * (mask > 0)
+                attributes = {name: _seen(view, value) for name, value in attributes.items()}
+                artefact_masks = {name: _seen(view, value) for name, value in artefact_masks.items()}
+                maps = {name: view.picture(value) for name, value in maps.items()}
+            artefact_masks = {name: value for name, value in sorted((artefact_masks | far).items()) if value.any()}
             attributes = {name: value for name, value in attributes.items() if value.any()}
-            ita_image, contrast = camera.measure(image, mask, hair, record.camera)
+            ita_image, contrast = camera.measure(
+                image, mask, hair, shot.camera, artefacts.hides_skin(artefact_masks, size)
+            )
             ita = flat_skin.ita_of_skin(record.skin)
         return RenderedSample(
             image=image,
             mask=mask,
             hair=hair,
             attributes=attributes,
-            artefacts={},
-            maps=depth_maps(scene, size) if self.settings.maps else {},
+            artefacts=artefact_masks,
+            maps=maps,
             ita_deg=ita,
             ita_image_deg=ita_image,
             contrast=contrast,
             visible_delta_e=visible,
             timings_s=dict(self.timings),
+            instances=instances,
+            diagnoses=diagnoses,
             description={"steps": picture.steps},
         )
+
+
+def _seen(view: clinical.View, mask: U8) -> U8:
+    return np.where(view.mask(mask > 0), 255, 0).astype(np.uint8)
 
 
 def _pixel_columns(tissue: Any, size_px: int) -> NDArray[np.int32]:
@@ -175,10 +234,18 @@ def _pixel_columns(tissue: Any, size_px: int) -> NDArray[np.int32]:
     return (((np.arange(size_px) + 0.5) / size_px) * (n - 2 * margin) + margin).astype(np.int32)
 
 
-def footprint_to_picture(where: NDArray[np.bool_], tissue: Any, size_px: int) -> NDArray[np.bool_]:
+def footprint_to_picture(where: NDArray[Any], tissue: Any, size_px: int) -> NDArray[Any]:
     """A map on the grid's columns, seen at the picture's pixels."""
     index = _pixel_columns(tissue, size_px)
     return np.asarray(where)[index[:, None], index]
+
+
+def furrow_map(scene: Any, size_px: int) -> F32:
+    """Relief at the picture's pixels, 0 on a plateau ... 1 in the deepest furrow."""
+    index = _pixel_columns(scene.tissue, size_px)
+    height = scene.surface_height_um[index[:, None], index]
+    span = float(height.max() - height.min())
+    return np.asarray((height.max() - height) / span if span > 0 else np.zeros_like(height), np.float32)
 
 
 def depth_maps(scene: Any, size_px: int) -> dict[str, F32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -15,13 +17,19 @@ SUPERSAMPLING = 4
 PER_SEGMENT = 3
 VELLUS_LENGTH_MM = (0.8, 2.6)  # vellus hair: under 2-3 mm, under 30 um thick (Otberg 2004)
 VELLUS_RADIUS_MM = (0.004, 0.010)
+THICK_UM = (90.0, 150.0)  # coarse terminal hair: scalp to 120 um (Franbourg 2003), beard thicker
+THIN_UM = (20.0, 45.0)  # fine pigmented body hair: 17-55 um (Otberg 2004)
 
 
 def grow_hair(record: SampleRecord) -> tuple[HairStrand, ...]:
-    """Strands of `record`: terminal hairs first, then vellus. Strand k does not depend on the counts."""
-    hair = record.hair
+    """Strands of `record`: terminal hairs, vellus, then artefacts. Strand k does not depend on the counts."""
+    hair, artefacts = record.hair, record.artefacts
     strands = [_terminal(record, k) for k in range(hair.count)]
     strands += [_vellus(record, k) for k in range(hair.vellus_count)]
+    if artefacts.thick_hair:
+        strands += [_extra(record, "thick_hair", k, THICK_UM, 1.3) for k in range(artefacts.thick_hair_count)]
+    if artefacts.thin_hair:
+        strands += [_extra(record, "thin_hair", k, THIN_UM, 0.8) for k in range(artefacts.thin_hair_count)]
     return tuple(strands)
 
 
@@ -48,13 +56,26 @@ def _strand(x: F32, y: F32, z: F32, radius: F32, vellus: bool) -> HairStrand:
 
 
 def _terminal(record: SampleRecord, number: int) -> HairStrand:
+    return _hair(record, f"hair {number}", record.hair.thickness_um, record.hair.length_mm)
+
+
+def _extra(
+    record: SampleRecord, kind: str, number: int, thickness_um: tuple[float, float], longer: float
+) -> HairStrand:
+    """Hair number `number` of an artefact: the pigment and direction of the person's hair, its own thickness."""
+    share = float(keyed_rng(record, f"{kind} thickness {number}").random())
+    mean_um = thickness_um[0] + (thickness_um[1] - thickness_um[0]) * share
+    return replace(_hair(record, f"{kind} {number}", mean_um, longer * record.hair.length_mm, varied=0.0), kind=kind)
+
+
+def _hair(record: SampleRecord, name: str, thickness_um: float, length_mm: float, varied: float = 0.22) -> HairStrand:
     hair = record.hair
     fov = record.camera.field_of_view_mm
-    rng = keyed_rng(record, f"hair {number}")
+    rng = keyed_rng(record, name)
     place = rng.random(2)
     size = rng.standard_normal(3)
-    length = float(np.clip(hair.length_mm * np.exp(0.35 * size[0]), 0.3 * hair.length_mm, 2.5 * hair.length_mm))
-    radius = 0.5e-3 * hair.thickness_um * float(np.clip(1 + 0.22 * size[1], 0.5, 1.6))
+    length = float(np.clip(length_mm * np.exp(0.35 * size[0]), 0.3 * length_mm, 2.5 * length_mm))
+    radius = 0.5e-3 * thickness_um * float(np.clip(1 + varied * size[1], 0.5, 1.6))
     heading = np.deg2rad(hair.direction_deg + hair.direction_spread_deg * size[2])
     x, y = _curve(rng, length, float(heading), hair.curl)
     middle = POINTS // 2  # the middle of the hair lies in the picture, its root may not

@@ -3,18 +3,21 @@
 The mask is what an annotator could see, defined once: each column's adding-doubling colour with the lesion against its
 lesion-free twin on REFERENCE_SKIN (fst2), linear colours blurred by a Gaussian of 0.25 mm (standard deviation),
 CIEDE2000 >= 3, holes filled, specks removed. It depends on the lesion's maps alone, not on tone, light, hair or noise.
+Colours are unpolarised: what depolarises at once (shiny white streaks) is no reason for a mask.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
 
-from synthskin.physics import spectral
+from synthskin.physics import lesion_extra, spectral
 from synthskin.physics.lesion.field import LesionField
-from synthskin.physics.lesion_colour import ColourTable, build_table, reference_table
+from synthskin.physics.lesion_colour import REFERENCE_SKIN, ColourTable, build_table, reference_table
 from synthskin.record import Skin
 
 F64 = NDArray[np.float64]
@@ -28,6 +31,22 @@ SPECK_SHARE = 0.01  # of the largest component, as above
 _GRID_MM = 0.085  # columns are averaged up to this width before the blur, a third of its standard deviation
 _ACTUAL_COUNTS = (4, 5, 3)
 _ACTUAL_COSINES = 8
+_BLEACHED = 0.25  # share of the skin's melanin in the second table of an actual skin
+
+
+@dataclass(frozen=True, slots=True)
+class _Colours:
+    """How columns look on one skin.
+
+    table     over the lesion's pigment and blood
+    bleached  the same with a quarter of the skin's melanin, where the lesion takes some away; None on the reference
+              skin, whose network of extras knows that
+    surplus   epidermal and basal melanin (um) of the skin over the reference's: it hides what lies below
+    """
+
+    table: ColourTable
+    bleached: ColourTable | None = None
+    surplus: tuple[float, float] | None = None
 
 
 def lesion_mask(
@@ -64,8 +83,8 @@ def delta_e_map(
     skin: Skin | None = None,
 ) -> F64:
     """CIEDE2000 (size_px, size_px) of the blurred lesion against its twin, on `skin` or on REFERENCE_SKIN."""
-    table = reference_table(_nest_depth_um(lesion)) if skin is None else _table_for(lesion, skin)
-    coarse, cell_mm = _delta_e_of_columns(lesion, table, column_mm)
+    colours = _Colours(reference_table(_nest_depth_um(lesion))) if skin is None else _colours_on(lesion, skin)
+    coarse, cell_mm = _delta_e_of_columns(lesion, colours, column_mm)
     along = _resampling(coarse.shape[0], cell_mm, origin_mm, field_of_view_mm, size_px)
     return np.asarray((along @ (along @ coarse).T).T)
 
@@ -97,12 +116,51 @@ def _table_for(lesion: LesionField, skin: Skin) -> ColourTable:
     )
 
 
-def _delta_e_of_columns(lesion: LesionField, table: ColourTable, column_mm: float) -> tuple[F64, float]:
+def _colours_on(lesion: LesionField, skin: Skin) -> _Colours:
+    """Colours on an actual skin."""
+    table = _table_for(lesion, skin)
+    bleached = None
+    if lesion.skin_melanin is not None:
+        bleached = _table_for(lesion, replace(skin, melanosome_fraction=_BLEACHED * skin.melanosome_fraction))
+
+    def column(s: Skin) -> float:
+        return s.melanosome_fraction * s.epidermis_thickness_um
+
+    more = max(column(skin) - column(REFERENCE_SKIN), 0.0)
+    share = skin.basal_melanin_share
+    return _Colours(table, bleached, (more * (1 - share), more * share))
+
+
+def _xyz(lesion: LesionField, colours: _Colours, where: Mask, extra: Mask | None) -> F32:
+    """XYZ (k, 3) of the picked columns; `extra` is part of `where`."""
+    parts = [v[where] for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um, lesion.blood_factor)]
+    found = colours.table.xyz(*parts)
+    if extra is None:
+        return found
+    if colours.bleached is not None and lesion.skin_melanin is not None:
+        gone = np.minimum((1 - lesion.skin_melanin[where]) * np.float32(1 / (1 - _BLEACHED)), 1)
+        some = gone > 0.01
+        other = colours.bleached.xyz(*(part[some] for part in parts))
+        found[some] *= (other / found[some]) ** gone[some, None]
+    table = lesion_extra.columns_of(lesion, extra)
+    table[:, lesion_extra.KNOWN.index("dermal_depth_um")] = _nest_depth_um(lesion)
+    if colours.surplus is not None:
+        table[:, 0] += np.float32(colours.surplus[0])
+        table[:, 1] += np.float32(colours.surplus[1])
+        table[:, len(lesion_extra.KNOWN) + lesion_extra.EXTRA.index("skin_melanin")] = 1
+    found[extra[where]] *= np.exp(lesion_extra.delta_log_xyz(table))
+    return found
+
+
+def _delta_e_of_columns(lesion: LesionField, how: _Colours, column_mm: float) -> tuple[F64, float]:
     """CIEDE2000 on averaged columns and their width."""
     n = lesion.epidermal_um.shape[0]
     factor = max(f for f in (1, 2, 3, 4) if n % f == 0 and (f == 1 or f * column_mm <= _GRID_MM))
     result = np.zeros((n // factor, n // factor))
     touched = (lesion.column_um > 1e-4) | (np.abs(lesion.blood_factor - np.float32(1)) > 1e-4)
+    extra = lesion_extra.has_extra(lesion)
+    if extra is not None:
+        touched |= extra
     if not touched.any():
         return result, factor * column_mm
     sigma = BLUR_MM / (factor * column_mm)
@@ -111,12 +169,10 @@ def _delta_e_of_columns(lesion: LesionField, table: ColourTable, column_mm: floa
     inside = (slice(rows.start * factor, rows.stop * factor), slice(columns.start * factor, columns.stop * factor))
     pick = touched[inside]
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
-    twin = table.xyz(zero, zero, zero, one)[0]
+    twin = how.table.xyz(zero, zero, zero, one)[0]
     colours = np.empty((*pick.shape, 3), np.float32)
     colours[:] = twin
-    colours[pick] = table.xyz(
-        *(v[inside][pick] for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um, lesion.blood_factor))
-    )
+    colours[pick] = _xyz(lesion, how, touched, extra)
     shape = (pick.shape[0] // factor, factor, pick.shape[1] // factor, factor)
     means = (colours[:, :, c].reshape(shape).mean(axis=(1, 3)) for c in range(3))
     blurred = np.stack([ndimage.gaussian_filter(v, sigma, mode="nearest", truncate=3.5) for v in means], axis=-1)

@@ -33,6 +33,41 @@ def furrows(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32) -> F3
     return pattern
 
 
+def follicle_sites(record: SampleRecord, half_mm: float) -> tuple[F32, F32, F32]:
+    """Centres x, y (k,) of the follicular openings as in `follicles`, and four uniforms each (k, 4): size, kind, more.
+
+    half_mm is that of the grid: half its width less half a column.
+    """
+    count = round(record.skin.follicle_density_per_cm2 * (2 * half_mm / 10) ** 2)
+    draws = keyed_rng(record, "follicles").random((count, 4), dtype=np.float32)
+    more = keyed_rng(record, "follicle rings").random((count, 2), dtype=np.float32)
+    centre = (2 * draws[:, :2] - 1) * np.float32(half_mm)
+    return centre[:, 0], centre[:, 1], np.concatenate([draws[:, 2:], more], axis=1)
+
+
+def dermatoglyphs(record: SampleRecord, noise: NoiseField) -> tuple[F32, F32, F32]:
+    """Glabrous skin: (crest, furrow, pore), maps 0..1 (n, n): parallel ridges, furrows between, sweat pores on ridges.
+
+    Ridges are 0.4-0.6 mm apart (Cummins & Midlo 1943); pores stand 0.5-0.7 mm apart along them.
+    """
+    spacing = record.skin.dermatoglyph_spacing_mm
+    rng = keyed_rng(record, "dermatoglyphs")
+    angle = float(rng.random()) * np.pi
+    x, y = noise.x_mm[None, :], noise.y_mm[:, None]
+    across = (x * np.cos(angle) + y * np.sin(angle)) / np.float32(spacing)
+    along = (-x * np.sin(angle) + y * np.cos(angle)) / np.float32(0.6)
+    across = across + np.float32(1.4) * noise("dermatoglyph bend", 9.0) + np.float32(0.10) * noise("ridge wobble", 0.8)
+    phase = (across - np.floor(across)).astype(np.float32)
+    middle = np.abs(phase - np.float32(0.5)) * 2  # 0 in the middle of a crest, 1 in the furrow
+    crest = smoothstep((np.float32(0.9) - middle) * np.float32(1.6))
+    furrow = smoothstep((middle - np.float32(0.72)) * np.float32(4.5))
+    shift = rng.random(256, dtype=np.float32).take(np.floor(across).astype(np.int64) & 255)
+    place = along + shift
+    distance = np.hypot((place - np.floor(place) - 0.5) * 0.6, (phase - 0.5) * spacing)
+    pore = np.exp(-((distance / 0.06) ** 2)).astype(np.float32)
+    return crest, furrow, pore
+
+
 def follicles(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float, half_mm: float) -> tuple[F32, F32]:
     """Openings of hair follicles: (pale, dimple), two (n, n) maps 0..1.
 

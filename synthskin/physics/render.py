@@ -95,10 +95,12 @@ def coarse_edges(top_mm: float, bottom_mm: float) -> F32:
 def upload(mi: Any, dr: Any, tissue: TissueGrid, pigment_to_mm: float | None = None) -> tissue_columns.Columns:
     """The grid on the device: fine columns down to `pigment_to_mm` (Henyey-Greenstein), coarse ones below.
 
-    By default the fine zone ends just under the deepest junction.
+    By default the fine zone ends just under the deepest junction or where the grid's fine structures do.
     """
     edges = tissue.z_edges_fine_mm
-    deepest = float(tissue.dej_mm.max()) + FINE_ZONE_MARGIN_MM if pigment_to_mm is None else pigment_to_mm
+    deepest = pigment_to_mm
+    if deepest is None:
+        deepest = max(float(tissue.dej_mm.max()) + FINE_ZONE_MARGIN_MM, tissue.fine_to_mm)
     top = min(deepest, float(edges[-1]))
     cells = int(np.searchsorted(edges, top - 1e-6))
     below = coarse_edges(top, float(tissue.z_edges_coarse_mm[-1]))
@@ -145,7 +147,8 @@ def hair_maps(scene: SceneSpec, record: Any) -> tuple[F32, F32]:
     """(transmission (3, r, r, 2), irradiance (m, m), negative where a fibre shades the skin)."""
     fov = record.camera.field_of_view_mm
     offset, height, owner = strands.rasterise(scene.hair, HAIR_RASTER, fov)
-    through = strands.transmission(offset, owner, scene.hair, record.hair.eumelanin, record.hair.pheomelanin)
+    through = strands.transmission(offset, owner, scene.hair, record.hair.eumelanin, record.hair.pheomelanin,
+                                  fov / HAIR_RASTER)
     lit = strands.shadows(through[1, ..., 0], height, fov, record.camera.ring_elevation_deg, LIGHT_MAP)
     light = camera.light_gain(record.camera, LIGHT_MAP) * lit
     return through, np.where(lit < 1, -light, light).astype(np.float32)
@@ -283,18 +286,38 @@ def stage(mi: Any, size_px: int, spp: int) -> tuple[Any, Any]:
 
 
 def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
-    """Albedo (size, size, 3) for the denoiser, free of noise: double transmission of the melanin column and of hair."""
+    """Albedo (size, size, 3) for the denoiser, free of noise: double transmission of melanin, vessels and hair."""
     tissue = scene.tissue
-    column = tissue.melanin_fine @ np.diff(tissue.z_edges_fine_mm).astype(np.float32)
-    n = column.shape[0]
+    dz = np.diff(tissue.z_edges_fine_mm).astype(np.float32)
+    n = tissue.dej_mm.shape[0]
     margin = round(-tissue.origin_mm / tissue.column_mm)
     at = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px * (n - 2 * margin) + margin - 0.5
     low = np.clip(at.astype(np.int32), 0, n - 2)
     f = (at - low)[:, None]
-    column = column[low] * (1 - f) + column[low + 1] * f
-    column = column[:, low] * (1 - f.T) + column[:, low + 1] * f.T
-    mu = absorption.melanosome_mu_a_per_mm(np.array([600.0, 545.0, 460.0])).astype(np.float32)
-    albedo = 0.9 * np.exp(-1.5 * column[..., None] * mu)
+
+    def seen(column: F32) -> F32:
+        column = column[low] * (1 - f) + column[low + 1] * f
+        return np.asarray(column[:, low] * (1 - f.T) + column[:, low + 1] * f.T, np.float32)
+
+    nm = np.array([600.0, 545.0, 460.0])
+    depth = seen(tissue.melanin_fine @ dz)[..., None] * absorption.melanosome_mu_a_per_mm(nm).astype(np.float32)
+    if scene.lesion is not None:
+        for blood in (scene.lesion.vessel_um, scene.lesion.crust_um):
+            if blood is not None:
+                mu = absorption.packed_blood_mu_a_per_mm(nm, 0.7, 20.0).astype(np.float32)
+                # light goes round thin vessels: blurred and weakened until the denoiser neither adds nor takes contrast
+                thin = np.minimum(blood, np.float32(60)) * np.float32(0.7e-3)
+                depth = depth + seen(gaussian_filter(thin, 0.07 / tissue.column_mm))[..., None] * mu
+    albedo = 0.9 * np.exp(-1.5 * depth)
+    bright = np.zeros((n, n), np.float32)  # what scatters or depolarises more is brighter: an edge for the denoiser
+    if tissue.keratin_to_mm is not None and tissue.keratin_scale is not None:
+        bright += np.minimum(np.float32(1.8) * tissue.keratin_to_mm * (tissue.keratin_scale - 1), np.float32(0.6))
+    if tissue.dermal_scale is not None:
+        bright += np.float32(0.12) * (tissue.dermal_scale - 1)
+    if tissue.birefringence is not None and scene.polarised:
+        bright += np.float32(0.02) * tissue.birefringence
+    if bright.any():
+        albedo = albedo * (1 + seen(bright))[..., None] / np.float32(1.35)
     factor = HAIR_RASTER / size_px
     if factor >= 1 and HAIR_RASTER % size_px == 0:
         k = int(factor)

@@ -35,7 +35,9 @@ class TissueGrid:
     dermal_scale            (n, n)          scattering of the dermis over that of the skin's (fibrosis over 1)
     birefringence           (n, n)          0 = the skin's; 1 = one scattering in this column depolarises wholly
 
-    The last four may be None: keratin nowhere, 1 and 0 everywhere.
+    fine_to_mm              float           structures that need fine columns reach down to here (vessels of a lesion)
+
+    The four before the last may be None: keratin nowhere, 1 and 0 everywhere.
     """
 
     column_mm: float
@@ -52,14 +54,19 @@ class TissueGrid:
     keratin_scale: F32 | None = None
     dermal_scale: F32 | None = None
     birefringence: F32 | None = None
+    fine_to_mm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class HairStrand:
-    """One hair: control points (k, 4) as x, y, z (mm, z negative above the skin), radius (mm)."""
+    """One hair: control points (k, 4) as x, y, z (mm, z negative above the skin), radius (mm).
+
+    `kind` is '' for the hair of the record's `hair` group, thick_hair or thin_hair where it is an artefact.
+    """
 
     points_mm: F32
     vellus: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class SceneSpec:
     hair         strands
     attributes   name -> (n, n) bool: footprint of each dermoscopic structure on the grid
     lesion       what the lesion adds, tone-independent (None: healthy skin or left out)
+    polarised    seen between crossed polarisers
     """
 
     tissue: TissueGrid
@@ -78,3 +86,4 @@ class SceneSpec:
     hair: tuple[HairStrand, ...]
     attributes: dict[str, NDArray[np.bool_]]
     lesion: LesionField | None = None
+    polarised: bool = False

@@ -33,7 +33,8 @@ def rasterise(
 ) -> tuple[F32, F32, NDArray[np.int32]]:
     """Offset |h| in [0, 1], height above the skin (mm) and strand number of the topmost fibre; raster x raster.
 
-    Where no fibre covers the texel's centre the strand number is -1 and the offset 2.
+    Where no fibre covers the texel's centre the strand number is -1 and the offset 2. A fibre thinner than a texel is
+    drawn a texel wide, so that it has no gaps; `transmission` makes it as much fainter.
     """
     offset = np.full((raster, raster), 2.0, np.float32)
     height = np.zeros((raster, raster), np.float32)
@@ -56,7 +57,7 @@ def rasterise(
             length2 = max(float(dx * dx + dy * dy), 1e-12)
             s = np.clip((xs * dx + ys * dy) / length2, 0.0, 1.0)
             distance = np.hypot(xs - s * dx, ys - s * dy)
-            h = distance / np.maximum(p[3] + s * (q[3] - p[3]), 1e-6)
+            h = distance / np.maximum(p[3] + s * (q[3] - p[3]), np.float32(0.5 * texel))
             z = -(p[2] + s * (q[2] - p[2]))
             window = (slice(y0, y1), slice(x0, x1))
             # the same strand: nearest piece; another strand: the higher one is on top
@@ -68,9 +69,13 @@ def rasterise(
 
 
 def transmission(
-    offset: F32, owner: NDArray[np.int32], strands: Sequence[HairStrand], eumelanin: float, pheomelanin: float
+    offset: F32, owner: NDArray[np.int32], strands: Sequence[HairStrand], eumelanin: float, pheomelanin: float,
+    texel_mm: float = 0.0,
 ) -> F32:
-    """(3 groups blue to red, raster, raster, 2): share of light kept on the way down, and sheen towards the camera."""
+    """(3 groups blue to red, raster, raster, 2): share of light kept on the way down, and sheen towards the camera.
+
+    With `texel_mm`, the raster's, fibres that were drawn wider than they are take that much less light.
+    """
     raster = offset.shape[0]
     out = np.zeros((3, raster, raster, 2), np.float32)
     out[..., 0] = 1.0
@@ -87,9 +92,12 @@ def transmission(
     r_p = (ETA_FIBRE * cos_i - cos_t) / (ETA_FIBRE * cos_i + cos_t)
     fresnel = 0.5 * (r_s**2 + r_p**2)
     sigma = eumelanin * EUMELANIN_RGB + pheomelanin * PHEOMELANIN_RGB
+    thickest = np.array([s.points_mm[:, 3].max() for s in strands], np.float32)[owner[hit]]
+    cover = np.minimum(thickest / max(0.5 * texel_mm, 1e-9), 1.0).astype(np.float32)
     for group, channel in enumerate((2, 1, 0)):  # hero groups run from blue to red
-        out[group, ..., 0][hit] = (1.0 - fresnel) ** 2 * np.exp(-sigma[channel] * strength * chord)
-        out[group, ..., 1][hit] = CUTICLE_SHEEN * strength + 0.3 * fresnel * strength
+        kept = (1.0 - fresnel) ** 2 * np.exp(-sigma[channel] * strength * chord)
+        out[group, ..., 0][hit] = 1.0 - cover * (1.0 - kept)
+        out[group, ..., 1][hit] = cover * (CUTICLE_SHEEN * strength + 0.3 * fresnel * strength)
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,29 @@ F32 = NDArray[np.float32]
 #: Thickness of living epidermis (um) that turns `lesion.epidermal_melanin` into a column, whatever the skin is:
 #: 56-97 um of epidermis less stratum corneum (Sandby-Moller 2003).
 LIVING_EPIDERMIS_UM = 50.0
+#: Names of the optional maps and what each is where the lesion leaves the skin as it is.
+NEUTRAL = {
+    "corneal_um": 0.0,
+    "deep_um": 0.0,
+    "deep_depth_um": 0.0,
+    "vessel_um": 0.0,
+    "vessel_depth_um": 0.0,
+    "crust_um": 0.0,
+    "keratin_um": 0.0,
+    "keratin_scale": 1.0,
+    "thickening_um": 0.0,
+    "skin_melanin": 1.0,
+    "dermal_scale": 1.0,
+    "birefringence": 0.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class LesionField:
     """2-D maps on the columns of the tissue grid, all (n, n), indexed [y, x].
 
-    A column of melanin is the integral over depth of the melanosome fraction that the lesion adds, in um.
+    A column of melanin is the integral over depth of the melanosome fraction that the lesion adds, in um; a column of
+    blood that of the blood fraction.
 
     name            type    meaning
     arrival         (n, n)  time at which the growth reaches a column (0 at its origin, 1 at the final border)
@@ -30,7 +46,21 @@ class LesionField:
     dermal_um       (n, n)  melanin in nests of the dermis
     dermal_depth_um float   mean depth of the dermal nests below the junction
     blood_factor    (n, n)  blood fraction over that of the skin, 1 outside
-    footprints      dict    'pigment_network', 'globules' -> (n, n) bool
+    footprints      dict    name of a structure -> (n, n) bool
+
+    Optional maps, None where the lesion has nothing of the kind (`NEUTRAL`):
+    corneal_um      (n, n)  melanin, or oxidised keratin as dark as it, at the surface
+    deep_um         (n, n)  melanin of sheets, macrophages and tumour nests under the junction
+    deep_depth_um   (n, n)  its mean depth below the junction
+    vessel_um       (n, n)  blood of resolved vessels and lacunae
+    vessel_depth_um (n, n)  depth of their roof below the junction
+    crust_um        (n, n)  blood at the surface
+    keratin_um      (n, n)  stratum corneum beyond the skin's, from the surface down
+    keratin_scale   (n, n)  its scattering over that of the epidermis, at least 1
+    thickening_um   (n, n)  what the epidermis is thicker by (acanthosis), or, negative, thinner (ulceration)
+    skin_melanin    (n, n)  share of the skin's own epidermal melanin that is left
+    dermal_scale    (n, n)  scattering of the dermis over that of the skin's (fibrosis over 1)
+    birefringence   (n, n)  0 = the skin's; 1 = one scattering depolarises wholly
     """
 
     arrival: F32
@@ -42,9 +72,25 @@ class LesionField:
     dermal_um: F32
     dermal_depth_um: float
     blood_factor: F32
-    footprints: dict[str, NDArray[np.bool_]]
+    footprints: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    corneal_um: F32 | None = None
+    deep_um: F32 | None = None
+    deep_depth_um: F32 | None = None
+    vessel_um: F32 | None = None
+    vessel_depth_um: F32 | None = None
+    crust_um: F32 | None = None
+    keratin_um: F32 | None = None
+    keratin_scale: F32 | None = None
+    thickening_um: F32 | None = None
+    skin_melanin: F32 | None = None
+    dermal_scale: F32 | None = None
+    birefringence: F32 | None = None
 
     @property
     def column_um(self) -> F32:
         """All melanin of the lesion in a column, um."""
-        return self.epidermal_um + self.junctional_um + self.dermal_um
+        total = self.epidermal_um + self.junctional_um + self.dermal_um
+        for extra in (self.corneal_um, self.deep_um):
+            if extra is not None:
+                total = total + extra
+        return total

@@ -1,18 +1,24 @@
-"""Dermoscopic structures of a growing common nevus, as columns of melanin on a growth.
+"""A lesion on its growth: common nevus first (network, globules, diffuse pigment), then the structures of its record.
 
 Nothing is drawn on a picture: the pigment network is melanin in the basal layer of the rete ridges seen from above
-(Argenziano 2003), globules are nests of melanocytes at and under the junction. Every map is non-decreasing in time.
+(Argenziano 2003), globules are nests of melanocytes at and under the junction. Without structures that take pigment
+away (regression, ulcers ...) every map is non-decreasing in time.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from synthskin.physics.lesion.field import LIVING_EPIDERMIS_UM, LesionField
+from synthskin.physics.lesion import dermal as deep
+from synthskin.physics.lesion import keratin, pigment, vascular
+from synthskin.physics.lesion.field import LIVING_EPIDERMIS_UM, NEUTRAL, LesionField
 from synthskin.physics.lesion.growth import arrival_map
+from synthskin.physics.lesion.layers import Layers
+from synthskin.physics.lesion.shapes import Ground, balls
 from synthskin.physics.mesh import Mesh, line_profile, polygon_mesh
 from synthskin.physics.noise import F32, NoiseField, keyed_rng, smoothstep
 from synthskin.record import SampleRecord
@@ -20,9 +26,36 @@ from synthskin.record import SampleRecord
 JUNCTION_UM = 14.0  # mean thickness of pigmented basal layer of a nevus, with its nests
 LINE_HALF_WIDTH_MM = (0.022, 0.042)  # network lines 30-80 um wide
 LINE_SHARE = 0.36  # mean of the line pattern over an intact network
-TRANSFER_SHARE = 0.4  # share of the junction's melanin that keratinocytes carry up through the living epidermis
+TRANSFER_SHARE = 0.75  # share of the junction's melanin that keratinocytes carry up through the living epidermis
 NOISE_LIMIT = 2.5  # standard deviations
-NEST_SHARE = 0.13  # junctional share of a globule's fraction, over `junctional_melanin`
+NEST_SHARE = 0.20  # junctional share of a globule's fraction, over `junctional_melanin`
+#: In this order: what takes pigment away comes after what brings it, and an ulcer after all.
+STRUCTURES: tuple[Callable[[Ground, Layers], None], ...] = (
+    keratin.acanthosis,
+    keratin.fissures,
+    pigment.acral,
+    pigment.follicular_pigment,
+    pigment.blotch,
+    pigment.negative_network,
+    pigment.streaks,
+    pigment.pseudopods,
+    deep.leaf_like_areas,
+    deep.ovoid_nests,
+    deep.veil,
+    pigment.dots,
+    deep.regression,
+    deep.central_white_patch,
+    deep.shiny_white_streaks,
+    vascular.arborizing_vessels,
+    vascular.dotted_vessels,
+    vascular.curved_vessels,
+    vascular.red_lacunae,
+    vascular.red_pseudonetwork,
+    keratin.milia_like_cysts,
+    keratin.comedo_like_openings,
+    keratin.scale,
+    vascular.ulceration,
+)
 
 
 def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> LesionField:
@@ -41,6 +74,7 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
         full[box] = part
         return full
 
+    optional = {name: getattr(inner, name) for name in NEUTRAL}
     return LesionField(
         arrival=arrival,
         presence=whole(inner.presence),
@@ -52,6 +86,7 @@ def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> Lesion
         dermal_depth_um=inner.dermal_depth_um,
         blood_factor=whole(inner.blood_factor, 1),
         footprints={name: whole(part) for name, part in inner.footprints.items()},
+        **{name: whole(part, NEUTRAL[name]) for name, part in optional.items() if part is not None},
     )
 
 
@@ -59,6 +94,19 @@ def _border_width_mm(record: SampleRecord) -> float:
     """Mean width of the fade; no border is sharper than a polygon of the ridges it ends in."""
     lesion = record.lesion
     return min(math.hypot(lesion.border_width_mm, 0.6e-3 * lesion.network_spacing_um), 0.3 * lesion.diameter_mm)
+
+
+def _overhang_mm(record: SampleRecord) -> float:
+    """How far structures of the border stand out of it."""
+    s = record.structures
+    reach = [0.0]
+    if s.streaks_density_per_mm > 0:
+        reach.append(1.0 * s.streaks_length_mm)
+    if s.pseudopods_density_per_mm > 0:
+        reach.append(1.0 * s.pseudopods_length_mm)
+    if s.leaf_like_area_count > 0:
+        reach.append(1.4 * s.leaf_like_area_length_mm)
+    return max(reach)
 
 
 def _jag(record: SampleRecord) -> float:
@@ -73,7 +121,7 @@ def _reach(record: SampleRecord, arrival: F32, crowding: F32, column_mm: float) 
     widest = _border_width_mm(record) * math.exp(0.55 * NOISE_LIMIT)
     earliest = arrival - np.float32(_jag(record) * NOISE_LIMIT) * np.minimum(arrival, 1)
     inside = (1 - earliest) * (np.float32(radius) / crowding) + np.float32(0.5 * widest) > 0
-    margin = math.ceil(0.25 / column_mm) + 1
+    margin = math.ceil(max(0.25, _overhang_mm(record)) / column_mm) + 1
     box = []
     for axis in (1, 0):
         where = np.flatnonzero(inside.any(axis=axis))
@@ -116,26 +164,33 @@ def _grow_in(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float, arriv
         np.float32(40)
         * maturity
         * presence
-        * smoothstep(np.float32(0.5) + np.float32(0.4) * noise("dermal cloud", 0.7))
+        * smoothstep(np.float32(0.75) + np.float32(0.15 + 0.45 * lesion.heterogeneity) * noise("dermal cloud", 0.7))
     )
     dermal = np.float32(lesion.dermal_melanin) * (nests + cloud) * np.sqrt(hue)
     blood = 1 + np.float32(lesion.blood_factor - 1) * presence
+    layers = Layers(epidermal, junctional, dermal, blood, ridge)
+    if lesion.network_strength >= 0.25 and lesion.junctional_melanin > 0:
+        seen = presence > 0.15
+        layers.mark("pigment_network", seen)
+        if record.structures.pigment_network_atypia >= 0.5:
+            layers.mark("atypical_pigment_network", seen)
+    if lesion.globule_density_per_mm2 > 0:
+        layers.mark("globules", nests > 0.15 * lesion.globule_diameter_um)
+    ground = Ground(record, noise, column_mm, arrival, presence, lesion.growth_time)
+    for structure in STRUCTURES:
+        structure(ground, layers)
     return LesionField(
         arrival=arrival,
         presence=presence,
         maturity=maturity,
-        ridge=ridge,
-        epidermal_um=epidermal,
-        junctional_um=junctional,
-        dermal_um=dermal,
+        ridge=layers.ridge,
+        epidermal_um=layers.epidermal_um,
+        junctional_um=layers.junctional_um,
+        dermal_um=layers.dermal_um,
         dermal_depth_um=lesion.dermal_depth_um,
-        blood_factor=blood,
-        footprints={
-            "pigment_network": (presence > 0.15)
-            & bool(lesion.network_strength >= 0.25)
-            & (lesion.junctional_melanin > 0),
-            "globules": nests > 0.15 * lesion.globule_diameter_um,
-        },
+        blood_factor=layers.blood_factor,
+        footprints=layers.footprints,
+        **layers.optional,
     )
 
 
@@ -167,19 +222,25 @@ def network(
     splay = 1 - np.float32(0.14 * rng.random()) * smoothstep((arrival - np.float32(0.55)) / np.float32(0.6))
     x = (noise.x_mm[None, :] - np.float32(lesion.centre_x_mm)) * splay
     y = (noise.y_mm[:, None] - np.float32(lesion.centre_y_mm)) * splay
+    atypia = record.structures.pigment_network_atypia
     for axis, values in (("x", x), ("y", y)):
         values += np.float32(0.20 * spacing) * noise(f"mesh warp {axis}", 0.8 * spacing)
-        values += np.float32(0.40 * spacing) * noise(f"mesh warp far {axis}", 4 * spacing)
+        values += np.float32((0.40 + 0.75 * atypia) * spacing) * noise(f"mesh warp far {axis}", 4 * spacing)
     mesh = polygon_mesh(rng, x, y, spacing)
     thin, thick = (w * min(1.0, spacing / 0.2) for w in LINE_HALF_WIDTH_MM)
     regional = smoothstep(np.float32(0.5) + np.float32(0.25) * noise("line width", 1.2))
     half: F32 = np.float32(thin) + np.float32(thick - thin) * (np.float32(0.6) * regional + np.float32(0.4) * mesh.side)
+    if atypia > 0:  # lines of uneven width, thick in some places and lost in others (Argenziano 2003)
+        uneven = noise.octaves("atypical width", (1.3, 0.45), (1.0, 0.8))
+        half = half * np.float32(1 + 0.45 * atypia) * np.exp(np.float32(0.55 * atypia) * uneven)
     ridge = line_profile(mesh.edge_mm, np.float32(0.3 * spacing), column_mm)
     # each side of a polygon appears at its own stage of the fade, so the network breaks up instead of blurring out
     stage: F32 = np.float32(1.35) * presence - np.float32(0.6) * (1 - mesh.side)
     lines = line_profile(mesh.edge_mm, half, column_mm) * smoothstep(stage / np.float32(0.6))
     lines *= np.float32(0.15) + np.float32(0.85) * presence
     lines *= np.float32(0.7) + np.float32(0.6) * mesh.side
+    if atypia > 0:
+        lines *= np.exp(np.float32(0.7 * atypia) * np.minimum(noise("atypical dose", 0.9), np.float32(1.5)))
     return ridge, lines, mesh
 
 
@@ -203,26 +264,16 @@ def globules(record: SampleRecord, noise: NoiseField, arrival: F32, column_mm: f
     clump = smoothstep(np.float32(0.5) + np.float32(0.6) * noise("clumps", 0.8)).ravel()[place]
     born = arrival.ravel()[place]
     rim = np.exp(-(((born - 0.85) / 0.2) ** 2))
-    seen &= (draws[:, 2] < 0.35 + 0.9 * clump + 0.3 * rim) & (draws[:, 2] * 1.4 < 0.2 + 2 * clump)
+    anywhere = (draws[:, 2] < 0.35 + 0.9 * clump + 0.3 * rim) & (draws[:, 2] * 1.4 < 0.2 + 2 * clump)
+    at_rim = np.abs(born / lesion.growth_time - 0.93) < 0.06
+    seen &= np.where(draws[:, 5] < record.structures.globules_rim, at_rim, anywhere)
     seen &= born < lesion.growth_time - 0.02
     size = np.exp(0.35 * np.sqrt(-2 * np.log(1 - draws[:, 3])) * np.cos(2 * np.pi * draws[:, 4])) * (0.75 + 0.25 * rim)
     radius = np.clip(0.5 * lesion.globule_diameter_um * size, 20, 200)[seen] * 1e-3
     young = np.clip((lesion.growth_time - born[seen]) / 0.15, 0, 1)  # a nest grows to its size after its birth
     radius *= 0.5 + 0.5 * young
-    cx, cy, place = cx[seen], cy[seen], place[seen]
+    cx, cy = cx[seen], cy[seen]
     if len(cx) == 0:
         return thickness
-    soft = 0.5 * column_mm
-    reach = int(np.ceil((radius.max() + soft) / column_mm)) + 1
-    offset = np.arange(-reach, reach + 1)
-    column, row = place % n, place // n
-    px, py = column[:, None] + offset, row[:, None] + offset
-    dx = start + px * column_mm - cx[:, None]
-    dy = start_y + py * column_mm - cy[:, None]
-    r2 = dx[:, None, :] ** 2 + dy[:, :, None] ** 2
-    wide2 = (radius**2 + soft**2)[:, None, None]
-    chord = 2000 * (radius**3 / (radius**2 + soft**2))[:, None, None] * np.sqrt(np.clip(1 - r2 / wide2, 0, 1))
-    keep = (chord > 0) & ((px >= 0) & (px < n))[:, None, :] & ((py >= 0) & (py < rows))[:, :, None]
-    target = py[:, :, None] * n + px[:, None, :]
-    np.maximum.at(thickness.reshape(-1), target[keep], chord[keep].astype(np.float32))
-    return thickness
+    ground = Ground(record, noise, column_mm, arrival, arrival, lesion.growth_time)
+    return balls(ground, cx, cy, radius.astype(np.float32))

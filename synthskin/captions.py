@@ -1,0 +1,317 @@
+"""One sentence, and questions with answers, that are true of a picture: from its row and masks, never from a wish.
+
+Words are sampled by hash from synonyms, so that the same sample always reads the same; siblings of a sweep or a
+counterfactual share their words and differ in the facts alone. What is not known is not said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthskin.conventions import ARTEFACTS, HEALTHY
+from synthskin.draw import hash_uniform
+
+#: Words for ITA classes 1..6 (Chardon 1991; Del Bino & Bernerd 2013).
+TONE_WORDS: Final = ("very light", "light", "intermediate", "tan", "brown", "dark")
+#: Below this share of the mask that shows on the actual skin the caption calls the lesion barely visible.
+BARELY_VISIBLE_SHARE: Final = 0.25
+#: Question of the ABCDE rule: larger than 6 mm (Abbasi et al. 2004).
+LARGE_MM: Final = 6.0
+
+LESIONS: Final = {
+    "MEL": ("melanoma", "malignant melanoma", "cutaneous melanoma"),
+    "NV": ("melanocytic nevus", "nevus", "benign mole", "melanocytic naevus"),
+    "BCC": ("basal cell carcinoma", "BCC"),
+    "AKIEC": ("actinic keratosis or intraepithelial carcinoma", "actinic keratosis or Bowen's disease"),
+    "BKL": ("benign keratosis", "benign keratosis-like lesion"),
+    "DF": ("dermatofibroma", "benign fibrous histiocytoma"),
+    "VASC": ("vascular lesion", "benign vascular lesion"),
+    None: ("skin lesion", "lesion"),
+}
+#: Names of structures in words; one that is not here is its name with blanks.
+STRUCTURES: Final = {
+    "pigment_network": ("a pigment network", "network-like pigmentation"),
+    "atypical_pigment_network": ("an atypical pigment network", "an irregular pigment network"),
+    "negative_network": ("a negative network", "an inverse network"),
+    "globules": ("globules", "round globules"),
+    "dots": ("dots", "small dots"),
+    "parallel_ridge_pattern": ("a parallel ridge pattern",),
+    "parallel_furrow_pattern": ("a parallel furrow pattern",),
+    "follicular_pigment": ("pigment around the follicles", "follicular pigmentation"),
+    "streaks": ("streaks", "radial streaks"),
+    "pseudopods": ("pseudopods",),
+    "blue_white_veil": ("a blue-white veil", "a bluish-white veil"),
+    "regression": ("regression", "areas of regression"),
+    "peppering": ("peppering", "grey peppering"),
+    "milia_like_cyst": ("milia-like cysts",),
+    "comedo_like_opening": ("comedo-like openings",),
+    "fissures": ("fissures", "fissures and ridges"),
+    "blotch": ("a blotch", "a structureless dark blotch"),
+    "arborizing_vessels": ("arborizing vessels", "branching vessels"),
+    "dotted_vessels": ("dotted vessels",),
+    "curved_vessels": ("curved vessels",),
+    "red_lacunae": ("red lacunae", "vascular lacunae"),
+    "red_pseudonetwork": ("a red pseudonetwork",),
+    "ulceration": ("ulceration", "an ulcer"),
+    "scale": ("scale", "surface scale"),
+    "central_white_patch": ("a central white patch", "a scar-like centre"),
+    "leaf_like_area": ("leaf-like areas",),
+    "blue_grey_ovoid_nest": ("blue-grey ovoid nests",),
+    "shiny_white_streaks": ("shiny white streaks", "chrysalis structures"),
+}
+ARTEFACT_WORDS: Final = {
+    "ruler": ("a ruler", "a millimetre scale"),
+    "ink": ("{ink}ink marks", "{ink}marker on the skin"),
+    "gel_bubble": ("air bubbles in the gel", "gel bubbles"),
+    "dark_corner": ("dark corners", "a black surround"),
+    "colour_patch": ("a colour patch", "a coloured sticker"),
+    "glare": ("glare", "a bright reflection"),
+    "blur": ("blurred focus", "soft focus"),
+    "thick_hair": ("thick hairs", "coarse hairs"),
+    "thin_hair": ("thin hairs", "fine hairs"),
+}
+_INK_WORDS: Final = {"gentian violet": "violet ", "methylene blue": "blue ", "black": "black "}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a picture.
+
+    key           str            seeds the choice of words
+    healthy       bool           labelled as healthy skin
+    diagnosis     str / None     as in the row
+    visible       float / None   share of the mask that shows on the actual skin
+    has_mask      bool           the masks of lesion and structures are known, so that absence is a fact
+    across_mm     float / None   diameter of a disc of the lesion's area; None without a lesion or a scale
+    cut           bool           the lesion reaches the edge of the picture
+    hair_share    float / None   share of the picture that hair covers
+    lesions       int            lesions that are told apart
+    """
+
+    key: str
+    view: str
+    healthy: bool
+    diagnosis: str | None
+    benign_malignant: str | None
+    tone: int | None
+    visible: float | None
+    has_mask: bool
+    lesion_seen: bool
+    across_mm: float | None
+    cut: bool
+    structures: tuple[str, ...]
+    artefacts: tuple[str, ...]
+    ink: str
+    hair_share: float | None
+    lesions: int = 1
+
+    @staticmethod
+    def of(
+        row: dict[str, Any], mask: NDArray[np.uint8] | None, hair: NDArray[np.uint8] | None = None
+    ) -> Facts:
+        """Facts of a row (all keys but caption are used) and its masks (h, w) of 0 and 255."""
+        params = json.loads(row["params"])
+        camera = params.get("camera", {})
+        view_mm = camera.get("field_of_view_mm") if isinstance(camera, dict) else None
+        box = row["bbox"]
+        across, cut = None, False
+        if box and mask is not None:
+            height, width = mask.shape
+            cut = box[0] <= 0 or box[1] <= 0 or box[0] + box[2] >= width or box[1] + box[3] >= height
+            if isinstance(view_mm, (int, float)) and row["modality"] == "dermoscopic":  # a photograph has no one scale
+                area_mm2 = float((mask > 0).mean()) * float(view_mm) ** 2 * height / width
+                across = 2.0 * math.sqrt(area_mm2 / math.pi)
+        kind = row["dermoscopic_type"]
+        dermoscopy = row["modality"] == "dermoscopic"
+        artefacts = params.get("artefacts", {})
+        own = params.get("index")
+        return Facts(
+            key=f"{row['preset']}|{row['seed']}|{own if isinstance(own, int) else row['index']}",
+            view=(kind or "dermoscopic") if dermoscopy else row["modality"] or "",
+            healthy=row["diagnosis"] == HEALTHY,
+            diagnosis=row["diagnosis"],
+            benign_malignant=row["benign_malignant"],
+            tone=row["ita_class"],
+            visible=row["visible_delta_e"],
+            has_mask=row["mask_status"] == "exact",
+            lesion_seen=bool(box),
+            across_mm=across,
+            cut=cut,
+            structures=_seen(row["attributes"], kind),
+            artefacts=tuple(row["artefacts"]),
+            ink=_INK_WORDS.get(str(artefacts.get("ink_colour")), "") if isinstance(artefacts, dict) else "",
+            hair_share=None if hair is None else float((hair > 0).mean()),
+            lesions=len(row["lesions"]),
+        )
+
+
+def _seen(names: Sequence[str], dermoscopic_type: str | None) -> tuple[str, ...]:
+    """Structures to speak of: an atypical network is not told twice, white streaks show between polarisers alone."""
+    hidden = {"pigment_network"} if "atypical_pigment_network" in names else set()
+    if dermoscopic_type != "contact polarized":
+        hidden.add("shiny_white_streaks")
+    return tuple(name for name in names if name not in hidden)
+
+
+class _Words:
+    """Choice among synonyms by hash; `varied` False takes the first."""
+
+    def __init__(self, facts: Facts, varied: bool) -> None:
+        self.facts, self.varied = facts, varied
+
+    def __call__(self, slot: str, options: Sequence[str]) -> str:
+        if not self.varied:
+            return options[0]
+        return options[int(hash_uniform(self.facts.key, "words", slot) * len(options))]
+
+
+def caption(facts: Facts, varied: bool = True) -> str:
+    """One English sentence that says only what the masks and the record bear out."""
+    choose = _Words(facts, varied)
+    views = {
+        "contact polarized": ("Polarized contact dermoscopy of", "Contact dermoscopy in polarized light of",
+                              "Dermoscopic picture, contact and polarized, of"),
+        "contact non-polarized": ("Non-polarized contact dermoscopy of", "Contact dermoscopy in non-polarized light of",
+                                  "Dermoscopic picture, contact and non-polarized, of"),
+        "non-contact polarized": ("Non-contact polarized dermoscopy of",),
+        "dermoscopic": ("Dermoscopy of", "Dermoscopic picture of"),
+        "clinical": ("Clinical photograph of", "Close-up photograph of"),
+    }
+    parts = [f"{choose('view', views.get(facts.view, ('Picture of', 'Photograph of')))} {_subject(facts, choose)}"]
+    if facts.hair_share is not None:
+        parts.append(_hair_words(facts.hair_share, choose))
+    shown = [choose(f"artefact {name}", ARTEFACT_WORDS.get(name, (name.replace("_", " "),))).format(ink=facts.ink)
+             for name in facts.artefacts]
+    if shown:
+        parts.append(f"{choose('shown', ('with', 'showing'))} {_listed(shown)}")
+    return ", ".join(parts) + "."
+
+
+def _subject(facts: Facts, choose: _Words) -> str:
+    tone = "" if facts.tone is None else TONE_WORDS[facts.tone - 1] + " "
+    if facts.healthy:
+        return f"{choose('healthy', ('healthy', 'normal'))} {tone}skin"
+    if facts.has_mask and not facts.lesion_seen:
+        return f"{tone}skin without a visible lesion"
+    if facts.lesions > 1:
+        noun = LESIONS.get(facts.diagnosis, LESIONS[None])[0]
+        among = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+        text = choose("many", (f"{facts.lesions} lesions, among them {among},",
+                               f"a region of skin with {facts.lesions} lesions, one of them {among},"))
+        return text + (f" on {tone}skin" if tone else " on skin")
+    noun = choose("lesion", LESIONS.get(facts.diagnosis, LESIONS[None]))
+    if facts.visible is not None and facts.visible < BARELY_VISIBLE_SHARE:
+        noun = f"{choose('faint', ('barely visible', 'hardly visible'))} {noun}"
+    text = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    if facts.cut:
+        text += " " + choose("cut", ("that reaches the edge of the picture", "cut by the edge of the picture"))
+    elif facts.across_mm is not None:
+        size = f"{facts.across_mm:.1f} mm"
+        text += " " + choose("size", (f"about {size} across", f"roughly {size} in diameter", f"some {size} wide"))
+    if facts.structures:
+        words = [choose(f"structure {name}", STRUCTURES.get(name, (name.replace("_", " "),)))
+                 for name in facts.structures]
+        text += f" {choose('having', ('with', 'showing'))} {_listed(words)}"
+    return text + (f" on {tone}skin" if tone else "")
+
+
+def _hair_words(share: float, choose: _Words) -> str:
+    if share == 0.0:
+        return choose("no hair", ("without hair", "no hair in view"))
+    if share < 0.01:
+        return choose("little hair", ("with a little hair", "with few hairs"))
+    return choose("hair", ("with some hair", "partly covered by hair") if share < 0.05 else
+                  ("with much hair", "under dense hair"))
+
+
+def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
+    """[{"question":, "answer":}], each answer a fact; as many absent structures as present ones are asked for."""
+    choose = _Words(facts, varied)
+    made: list[dict[str, str]] = []
+
+    def ask(slot: str, options: Sequence[str], answer: str | bool) -> None:
+        text = answer if isinstance(answer, str) else "yes" if answer else "no"
+        made.append({"question": choose(f"ask {slot}", options), "answer": text})
+
+    if facts.has_mask:
+        ask("lesion", ("Is there a lesion in the picture?", "Does the picture show a lesion?"), facts.lesion_seen)
+    if facts.lesions > 1:
+        ask("count", ("How many lesions does the picture show?", "How many lesions are there?"), str(facts.lesions))
+    elif facts.diagnosis is not None and not facts.healthy:
+        ask("diagnosis", ("What is the diagnosis?", "Which kind of lesion is this?"), LESIONS[facts.diagnosis][0])
+        if facts.benign_malignant in ("benign", "malignant"):
+            ask("malignant", ("Is the lesion malignant?",), facts.benign_malignant == "malignant")
+    if facts.tone is not None:
+        ask("tone", ("Which tone has the skin around?", "What is the skin tone?"),
+            f"{TONE_WORDS[facts.tone - 1]} (ITA class {facts.tone})")
+    if facts.lesion_seen and facts.has_mask:
+        ask("edge", ("Does the lesion reach the edge of the picture?", "Is the lesion cut by the frame?"), facts.cut)
+        if facts.across_mm is not None and (not facts.cut or facts.across_mm > LARGE_MM):
+            ask("large", (f"Is the lesion larger than {LARGE_MM:g} mm?",
+                          f"Does the lesion measure more than {LARGE_MM:g} mm across?"), facts.across_mm > LARGE_MM)
+        if facts.across_mm is not None and not facts.cut:
+            ask("size", ("How large is the lesion?", "What is the lesion's diameter?"), f"{facts.across_mm:.1f} mm")
+        for name, present in _balanced(facts, facts.structures, tuple(STRUCTURES)):
+            words = STRUCTURES.get(name, (name.replace("_", " "),))[0]
+            ask(name, (f"Does the lesion show {words}?", f"Can {words} be seen?"), present)
+    if facts.has_mask:
+        for name, present in _balanced(facts, facts.artefacts, ARTEFACTS, least=1):
+            words = ARTEFACT_WORDS.get(name, (name.replace("_", " "),))[0].format(ink="")
+            ask(name, (f"Does the picture contain {words}?", f"Can one see {words} in the picture?"), present)
+    if facts.hair_share is not None:
+        ask("hair", ("Is there hair in the picture?", "Does hair cover any of the picture?"), facts.hair_share > 0)
+    if facts.view.startswith("contact"):
+        ask("polarized", ("Was it taken in polarized light?",), facts.view == "contact polarized")
+    return made
+
+
+def write_questions(directory: Path, out: Path, varied: bool = True) -> tuple[int, int]:
+    """Write file_name, caption and questions of every sample of a set, one JSON object a line; (samples, questions).
+
+    Raises DatasetError where the set cannot be read or `out` cannot be written; then nothing is left behind.
+    """
+    from synthskin.dataset.format import DatasetError
+    from synthskin.dataset.reader import open_dataset
+
+    data = open_dataset(directory)
+    lines, asked = [], 0
+    for sample in data:
+        facts = Facts.of(sample.row, sample.mask, sample.hair)
+        made = questions(facts, varied)
+        asked += len(made)
+        entry = {"file_name": sample.row["file_name"], "caption": caption(facts, varied), "questions": made}
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+    temporary = out.with_name(out.name + ".part")
+    try:
+        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.replace(out)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise DatasetError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
+    return len(lines), asked
+
+
+def _balanced(
+    facts: Facts, present: Sequence[str], known: Sequence[str], least: int = 2
+) -> list[tuple[str, bool]]:
+    """All that is present, and as many (at least `least`) that is absent, chosen by hash, in the order of names."""
+    unasked = {*present, *(("pigment_network",) if "atypical_pigment_network" in present else ())}
+    if facts.view != "contact polarized":
+        unasked.add("shiny_white_streaks")
+    absent = sorted((name for name in known if name not in unasked),
+                    key=lambda name: hash_uniform(facts.key, "absent", name))
+    return sorted([(name, True) for name in present] + [(name, False) for name in absent[: max(least, len(present))]])
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,131 @@
+"""Folders and CSV files as the ISIC 2018 challenge and the ISIC Archive have them.
+
+Task 1 (`<id>_segmentation.png`), Task 2 (`<id>_attribute_<name>.png`), Task 3 (one-hot CSV), and metadata.csv with the
+Archive's columns. Identifiers start with `synthskin_`, never with `ISIC_`, which are the Archive's to give; pictures
+stay PNG. Healthy skin and labels outside the seven classes have no place in Task 3 and are left out of that file alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from synthskin.conventions import DIAGNOSES
+from synthskin.dataset.encode import png_bytes
+from synthskin.dataset.exports.common import ExportOptions, Source
+from synthskin.dataset.format import Sample, stem
+from synthskin.dataset.licences import ISIC_NAMES, joined
+from synthskin.dataset.reader import safe_path
+
+INPUT: Final = "ISIC2018_Task1-2_Training_Input"
+TASK_1: Final = "ISIC2018_Task1_Training_GroundTruth"
+TASK_2: Final = "ISIC2018_Task2_Training_GroundTruth_v3"
+TASK_3: Final = "ISIC2018_Task3_Training_GroundTruth"
+#: The attributes of Task 2, by our names; a physics set gets a mask of each for every picture, empty ones too.
+TASK_2_NAMES: Final = {"network": "pigment_network", "pigment_network": "pigment_network",
+                       "negative_network": "negative_network", "streaks": "streaks",
+                       "milia_like_cysts": "milia_like_cyst", "milia_like_cyst": "milia_like_cyst",
+                       "globules": "globules"}
+COLUMNS: Final = (
+    "isic_id", "attribution", "copyright_license", "age_approx", "anatom_site_1", "clin_size_long_diam_mm",
+    "dermoscopic_type", "diagnosis_1", "diagnosis_2", "diagnosis_3", "fitzpatrick_skin_type", "image_manipulation",
+    "image_type", "lesion_id", "patient_id", "sex",
+)
+#: Levels 2 and 3 of the Archive's diagnoses; None where its vocabulary splits our class further.
+_LEVELS: Final[dict[str, tuple[str, str, str | None]]] = {
+    "MEL": ("Malignant", "Malignant melanocytic proliferations (Melanoma)", None),
+    "NV": ("Benign", "Benign melanocytic proliferations", "Nevus"),
+    "BCC": ("Malignant", "Malignant adnexal epithelial proliferations - Follicular", "Basal cell carcinoma"),
+    "AKIEC": ("Indeterminate", "Indeterminate epidermal proliferations", None),
+    "BKL": ("Benign", "Benign epidermal proliferations", None),
+    "DF": ("Benign", "Benign soft tissue proliferations - Fibro-histiocytic", "Dermatofibroma"),
+    "VASC": ("Benign", "Benign soft tissue proliferations - Vascular", None),
+}
+_ROMAN: Final = ("I", "II", "III", "IV", "V", "VI")
+
+
+def write(source: Source, folder: Path, options: ExportOptions) -> list[str]:
+    card = source.card
+    for name in (INPUT, TASK_1, TASK_2, TASK_3):
+        (folder / name).mkdir()
+    licence = joined(ISIC_NAMES.get(name, name) for name in card.licences)
+    attribution = "; ".join(card.attribution)
+    unlabelled = 0
+    with (open(folder / TASK_3 / f"{TASK_3}.csv", "w", newline="", encoding="utf-8") as labels_file,
+          open(folder / "metadata.csv", "w", newline="", encoding="utf-8") as metadata_file):
+        labels = csv.writer(labels_file, lineterminator="\n")
+        labels.writerow(("image", *DIAGNOSES))
+        metadata = csv.DictWriter(metadata_file, COLUMNS, lineterminator="\n")
+        metadata.writeheader()
+        for row, sample, files in source:
+            identifier = f"synthskin_{card.set_hash[:8]}_s{card.seed}_{stem(row['index'])}"
+            (folder / INPUT / f"{identifier}.png").write_bytes(files["image"])
+            if "mask" in files:
+                (folder / TASK_1 / f"{identifier}_segmentation.png").write_bytes(files["mask"])
+            for name, data in _attributes(row, sample, files).items():
+                (folder / TASK_2 / f"{identifier}_attribute_{name}.png").write_bytes(data)
+            if row["diagnosis"] in DIAGNOSES:
+                labels.writerow((identifier, *(f"{float(name == row['diagnosis']):.1f}" for name in DIAGNOSES)))
+            else:
+                unlabelled += 1
+            metadata.writerow(_record(identifier, row, sample) | {"attribution": attribution,
+                                                                  "copyright_license": licence})
+    (folder / "dataset.json").write_bytes(safe_path(source.directory, "dataset.json").read_bytes())
+    return [f"{unlabelled} samples are healthy or outside the seven classes: not in the CSV of Task 3"] \
+        if unlabelled else []
+
+
+def _attributes(row: dict[str, Any], sample: Sample, files: dict[str, bytes]) -> dict[str, bytes]:
+    found = {}
+    if row["generator"] == "physics":
+        empty = png_bytes(np.zeros(sample.image.shape[:2], np.uint8))
+        found = dict.fromkeys(sorted(set(TASK_2_NAMES.values())), empty)
+    for name in row["attributes"]:
+        found[TASK_2_NAMES.get(name, name)] = files[f"attributes/{name}"]
+    return found
+
+
+def _record(identifier: str, row: dict[str, Any], sample: Sample) -> dict[str, Any]:
+    first, second, third = _LEVELS.get(row["diagnosis"], (None, None, None))
+    if first is None and row["benign_malignant"] is not None and row["diagnosis"] != "healthy":
+        first = row["benign_malignant"].capitalize()
+    rated = None
+    if row["fitzpatrick_min"] is not None and row["fitzpatrick_min"] == row["fitzpatrick_max"]:
+        rated = _ROMAN[row["fitzpatrick_min"] - 1]
+    diameter = long_diameter_mm(row, sample)
+    return {
+        "isic_id": identifier, "age_approx": row["age_approx"], "anatom_site_1": row["anatom_site"],
+        "clin_size_long_diam_mm": None if diameter is None else f"{diameter:.1f}",
+        "dermoscopic_type": row["dermoscopic_type"], "diagnosis_1": first, "diagnosis_2": second,
+        "diagnosis_3": third, "fitzpatrick_skin_type": rated,
+        "image_manipulation": None if row["generator"] == "real" else "synthetic",
+        "image_type": {"dermoscopic": "dermoscopic", "clinical": "clinical: close-up"}.get(row["modality"]),
+        "lesion_id": row["lesion_id"], "patient_id": row["patient_id"], "sex": row["sex"],
+    }
+
+
+def long_diameter_mm(row: dict[str, Any], sample: Sample) -> float | None:
+    """Largest distance between two points of the mask; None where the scale is unknown or the picture cuts the lesion.
+
+    The scale is `camera.field_of_view_mm` of `params`, the width of the picture.
+    """
+    camera = json.loads(row["params"]).get("camera")
+    view_mm = camera.get("field_of_view_mm") if isinstance(camera, dict) else None
+    if not isinstance(view_mm, (int, float)) or sample.mask is None or not sample.mask.any():
+        return None
+    mask = sample.mask > 0
+    if mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any():
+        return None
+    # The extreme columns of each row are enough: the farthest pair lies on the hull.
+    rows = np.flatnonzero(mask.any(axis=1))
+    left = mask[rows].argmax(axis=1)
+    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)  # the right edge of the last pixel
+    points = np.array([(x, y + dy) for y, x0, x1 in zip(rows, left, right, strict=True) for x in (x0, x1)
+                       for dy in (0, 1)], float)
+    longest = max(float(np.hypot(*(points - point).T).max()) for point in points)
+    return longest * float(view_mm) / mask.shape[1] if math.isfinite(longest) else None

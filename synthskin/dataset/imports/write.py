@@ -1,0 +1,240 @@
+"""From a plan to a set: hashes and groups first, then photograph after photograph through the writer."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from synthskin.conventions import BENIGN_MALIGNANT, DIAGNOSES
+from synthskin.dataset.card import Card
+from synthskin.dataset.encode import EncodedSample, encode_sample
+from synthskin.dataset.format import MAX_SAMPLES, DatasetError, Sample, empty_row, short, stem
+from synthskin.dataset.imports.common import Imported, ImportOptions, Photo, Plan, Shown
+from synthskin.dataset.near_duplicates import group
+from synthskin.dataset.photo import difference_hash, load_mask, load_photo
+from synthskin.dataset.preview import preview_png
+from synthskin.dataset.reader import bounding_box
+from synthskin.dataset.writer import DatasetWriter, check_target
+
+IMPORTER_VERSION: Final = 1
+_AT_ONCE: Final = 16
+_GROUPED: Final = (" The source names no lesion or person for some or all of them: there, group_id ties near-duplicate "
+                   "pictures, and no more.")
+_WORDS: Final = {
+    "MEL": "melanoma", "NV": "nevus", "BCC": "basal cell carcinoma", "AKIEC": "actinic keratosis or Bowen's disease",
+    "BKL": "benign keratosis", "DF": "dermatofibroma", "VASC": "vascular lesion", "healthy": "healthy skin",
+}
+_NOUNS: Final = {"dermoscopic": "Dermoscopic photograph", "clinical": "Clinical photograph", None: "Photograph"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A photograph with what was found out before writing: sha256 of its file, and the group it belongs to."""
+
+    photo: Photo
+    sha256: str
+    group: str
+
+
+def write_plan(plan: Plan, out: Path, options: ImportOptions, progress: Shown | None) -> Imported:
+    """Write the set; raises DatasetError where a photograph is missing or damaged, unless `skip_bad`."""
+    if not plan.photos and not plan.missing:
+        raise DatasetError(f"{plan.source.shown}: no photograph was found; see `synthskin import --help` for what "
+                           f"{plan.kind} looks like")
+    if len(plan.photos) > MAX_SAMPLES:
+        raise DatasetError(f"{plan.source.shown}: more than {MAX_SAMPLES} photographs")
+    twice = [name for name, count in Counter(photo.identifier for photo in plan.photos).items() if count > 1]
+    if twice:
+        raise DatasetError(f"{plan.source.shown}: {short(twice[0])} is listed twice; keep one line a photograph")
+    left_out = dict(plan.missing)
+    if left_out and not options.skip_bad:
+        _refuse(left_out)
+    known, bad = _examine(plan, progress)
+    left_out |= bad
+    if bad and not options.skip_bad:
+        _refuse(bad)
+    if not known:
+        raise DatasetError(f"{plan.source.shown}: none of its {len(left_out)} photographs can be read")
+    card = _card(plan, known)
+    check_target(out, card)
+    with DatasetWriter(out, card, _preset_text(plan, card)) as writer:
+        before = len(writer.finished)
+        todo = [(k, one) for k, one in enumerate(known) if k not in writer.finished]
+        shown = None if progress is None else progress("importing")
+        done = len(known) - len(todo)
+        if shown is not None:
+            shown.start(len(known), done)
+        try:
+            for k, made in _encoded(plan, card, todo):
+                if isinstance(made, EncodedSample):
+                    writer.write(made)
+                elif options.skip_bad:
+                    left_out[known[k].photo.identifier] = made
+                else:
+                    raise DatasetError(f"{plan.source.shown}/{known[k].photo.image}: {made}; mend it, or give "
+                                       "--skip-bad to leave out what is bad; finished samples are kept")
+                done += 1
+                if shown is not None:
+                    shown.step(done)
+        finally:
+            if shown is not None:
+                shown.stop()
+        writer.finish()
+        if writer.finished:
+            writer.put_extra("preview.png", preview_png(out))
+        return Imported(out, len(writer.finished), len(writer.finished) - before, left_out)
+
+
+def _refuse(bad: dict[str, str]) -> None:
+    name, why = next(iter(bad.items()))
+    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+    raise DatasetError(f"{name}: {why}{more}; mend it, or give --skip-bad to leave out what is bad")
+
+
+def _examine(plan: Plan, progress: Shown | None) -> tuple[list[_Known], dict[str, str]]:
+    """Hash every file; where the source names no lesion or person, group near-duplicates."""
+    alone = [photo for photo in plan.photos if photo.group is None]
+
+    def look(photo: Photo) -> tuple[str, Any, str]:
+        path = plan.source.root / photo.image
+        try:
+            digest = hashlib.sha256()
+            with open(path, "rb") as handle:
+                while chunk := handle.read(1 << 20):
+                    digest.update(chunk)
+            return digest.hexdigest(), difference_hash(path) if photo.group is None else None, ""
+        except (DatasetError, OSError) as error:
+            return "", None, str(error)
+
+    looked = []
+    shown = None if progress is None else progress("examining")
+    if shown is not None:
+        shown.start(len(plan.photos), 0)
+    try:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for k, found in enumerate(pool.map(look, plan.photos), start=1):
+                looked.append(found)
+                if shown is not None:
+                    shown.step(k)
+    finally:
+        if shown is not None:
+            shown.stop()
+    bad = {photo.identifier: why for photo, (_, _, why) in zip(plan.photos, looked, strict=True) if why}
+    good = [(photo, digest, bits) for photo, (digest, bits, why) in zip(plan.photos, looked, strict=True) if not why]
+    names: dict[str, str] = {}
+    if alone:
+        single = [(photo, bits) for photo, _, bits in good if bits is not None]
+        for (photo, _), first in zip(single, group(np.array([bits for _, bits in single]).reshape(-1, 2)), strict=True):
+            names[photo.identifier] = f"near-{single[first][0].identifier}"
+    return [_Known(photo, digest, f"{plan.kind}-{photo.group or names[photo.identifier]}")
+            for photo, digest, _ in good], bad
+
+
+def _card(plan: Plan, known: list[_Known]) -> Card:
+    told = json.dumps([[one.photo.identifier, one.sha256, one.group, one.photo.label, one.photo.diagnosis,
+                        one.photo.row, one.photo.boxes, sorted(one.photo.attributes), one.photo.mask is not None]
+                       for one in known], sort_keys=True)
+    grouped = any(one.photo.group is None for one in known)
+    return Card(
+        generator="real", preset=plan.kind, set_hash=hashlib.sha256(told.encode()).hexdigest()[:16], seed=0,
+        n=len(known), size_px=0, field_of_view_mm=None, engine={"importer": plan.kind,
+                                                                "importer_version": IMPORTER_VERSION, "maps": False},
+        licences=list(plan.licences), attribution=list(plan.attribution),
+        description=f"{plan.title}." + (_GROUPED if grouped else ""),
+    )
+
+
+def _preset_text(plan: Plan, card: Card) -> str:
+    """preset.toml of a real set: what it was taken over from."""
+    lines = ["# What this set was taken over from; nothing can be redrawn."]
+    told = {"name": plan.kind, "description": plan.title, "generator": "real", "set_hash": card.set_hash,
+            "licences": card.licences, "attribution": card.attribution}
+    return "\n".join([*lines, *(f"{key} = {json.dumps(value)}" for key, value in told.items())]) + "\n"
+
+
+def _encoded(
+    plan: Plan, card: Card, todo: list[tuple[int, _Known]]
+) -> Iterator[tuple[int, EncodedSample | str]]:
+    """(index, sample ready to write, or why not), in order; a few at a time in threads."""
+
+    def one(item: tuple[int, _Known]) -> tuple[int, EncodedSample | str]:
+        try:
+            return item[0], encode_sample(_sample(plan, card, *item))
+        except DatasetError as error:
+            return item[0], str(error)
+
+    waiting = iter(todo)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        while some := list(itertools.islice(waiting, _AT_ONCE)):
+            yield from pool.map(one, some)
+
+
+def _sample(plan: Plan, card: Card, index: int, known: _Known) -> Sample:
+    photo = known.photo
+    root = plan.source.root
+    image = load_photo(root / photo.image, upright=photo.mask is None and not photo.boxes)
+    height, width = image.shape[:2]
+    mask = None
+    if photo.mask is not None:
+        mask = _named(photo.mask, lambda: load_mask(root / str(photo.mask), (height, width)))
+    attributes = {name: _named(path, lambda path=path: load_mask(root / path, (height, width)))
+                  for name, path in sorted(photo.attributes.items())}
+    attributes = {name: array for name, array in attributes.items() if array.any()}
+    boxes: list[list[Any]] = [_pixels(box, width, height) for box in photo.boxes]
+    box: list[Any] = []
+    if mask is not None:
+        box = bounding_box(mask)
+        boxes = [box] if box else []
+    name = stem(index)
+    row = empty_row() | {
+        "file_name": f"images/{name}.png", "index": index, "seed": 0, "preset": plan.kind, "set_hash": card.set_hash,
+        "mask_file_name": None if mask is None else f"masks/{name}.png",
+        "attributes": list(attributes), "generator": "real", "mask_status": "none" if mask is None else "human",
+        "diagnosis": photo.diagnosis, "diagnosis_raw": photo.label,
+        "diagnosis_scheme": None if photo.label is None else plan.scheme, "diagnosis_status": "unknown",
+        "benign_malignant": None if photo.diagnosis is None else BENIGN_MALIGNANT[photo.diagnosis],
+        "bbox": box, "boxes": boxes,
+        "lesions": [photo.diagnosis] if box and photo.diagnosis in DIAGNOSES else [],
+        "source_id": photo.identifier, "group_id": known.group,
+        "params": json.dumps({"source_file": photo.image, "source_sha256": known.sha256, "source": photo.source},
+                             ensure_ascii=False, allow_nan=False),
+    } | photo.row
+    row["caption"] = _caption(row, photo)
+    return Sample(row, image, mask, None, attributes)
+
+
+def _named(path: str, read: Any) -> Any:
+    try:
+        return read()
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from None
+
+
+def _pixels(box: tuple[float, float, float, float], width: int, height: int) -> list[float]:
+    x, y, w, h = box
+    return [round((x - w / 2) * width, 2), round((y - h / 2) * height, 2), round(w * width, 2), round(h * height, 2)]
+
+
+def _caption(row: dict[str, Any], photo: Photo) -> str:
+    """One sentence that says what the source says, and no more."""
+    noun = _NOUNS[row["modality"]]
+    if photo.diagnosis is not None:
+        subject = f" labelled {_WORDS[photo.diagnosis]}"
+    elif photo.label is not None:
+        clean = " ".join("".join(c if c.isprintable() else " " for c in photo.label).split())
+        subject = f" labelled \"{clean[:100]}\""
+    elif photo.boxes:
+        subject = f" of skin with {len(photo.boxes)} marked lesion{'s' if len(photo.boxes) > 1 else ''}"
+    else:
+        subject = " of skin"
+    return f"{noun}{subject}."

@@ -1,0 +1,105 @@
+"""Photographs from elsewhere as arrays: bounded before they are decoded, upright, in sRGB, without their EXIF."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps
+
+from synthskin.dataset.format import MAX_SIDE_PX, DatasetError
+
+FORMATS: Final = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+ENDINGS: Final = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MAX_PIXELS: Final = 100_000_000
+_ORIENTATION: Final = 0x0112
+
+
+def open_bounded(path: Path) -> Image.Image:
+    """Open without decoding; raises DatasetError if it is no picture or too large."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is stricter
+            image = Image.open(path, formats=FORMATS)
+    except FileNotFoundError:
+        raise DatasetError("is missing") from None
+    except Image.DecompressionBombError:
+        raise DatasetError(f"has more than {MAX_PIXELS} pixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DatasetError(f"is no picture ({', '.join(FORMATS)}), or damaged: {_line(error)}") from None
+    width, height = image.size
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
+        image.close()
+        raise DatasetError(f"{width} x {height} pixels; allowed are {MAX_SIDE_PX} a side and {MAX_PIXELS} in all")
+    return image
+
+
+def load_photo(path: Path, upright: bool = True) -> NDArray[np.uint8]:
+    """(h, w, 3) uint8 sRGB; raises DatasetError saying what is wrong with the file.
+
+    upright   turn by EXIF orientation; without it (a mask or boxes lie over the picture) one that is turned is refused
+    """
+    with open_bounded(path) as image:
+        try:
+            turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1, None)
+            if turned and not upright:
+                raise DatasetError("its EXIF orientation turns it, and it has a mask or boxes; save it upright")
+            profile = image.info.get("icc_profile")
+            image.load()
+            plain = image.convert("RGB") if image.mode != "RGB" else image
+            if profile and image.mode in ("RGB", "RGBA"):
+                plain = _to_srgb(plain, profile)
+            if turned:
+                plain = ImageOps.exif_transpose(plain)
+            return np.array(plain, dtype=np.uint8)
+        except DatasetError:
+            raise
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            raise DatasetError(f"is damaged: {_line(error)}") from None
+
+
+def load_mask(path: Path, side: tuple[int, int]) -> NDArray[np.uint8]:
+    """(h, w) uint8 of 0 and 255 from a two-valued picture; raises DatasetError on other values or another size."""
+    with open_bounded(path) as image:
+        try:
+            array = np.array(image.convert("L"), dtype=np.uint8)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise DatasetError(f"is damaged: {_line(error)}") from None
+    values = np.unique(array)
+    if not set(values.tolist()) <= {0, 255} and not set(values.tolist()) <= {0, 1}:
+        raise DatasetError(f"{values.size} grey values; a mask of two, 0 and 255 (or 1), is needed")
+    if array.shape != side:
+        raise DatasetError(f"{array.shape[1]} x {array.shape[0]} pixels, the picture has {side[1]} x {side[0]}")
+    return np.where(array > 0, np.uint8(255), np.uint8(0))
+
+
+def difference_hash(path: Path) -> NDArray[np.uint64]:
+    """(2,) uint64: signs of the horizontal and vertical differences of an 8 x 8 grey thumbnail (Krawetz 2013)."""
+    with open_bounded(path) as image:
+        try:
+            image.draft("L", (64, 64))  # a JPEG decodes small
+            upright = ImageOps.exif_transpose(image)
+            grey = np.asarray(upright.convert("L").resize((9, 9), Image.Resampling.BOX), dtype=np.int16)
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            raise DatasetError(f"is damaged: {_line(error)}") from None
+    across = np.packbits(grey[:8, 1:] > grey[:8, :-1])
+    down = np.packbits(grey[1:, :8] > grey[:-1, :8])
+    return np.frombuffer(across.tobytes() + down.tobytes(), np.uint64)
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Through the embedded profile; a profile that cannot be read is left alone, as viewers do."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        made = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    return made if made is not None else image
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]

@@ -1,0 +1,245 @@
+"""A sample as watertight triangle meshes in millimetres: layers, lesion, vessels, hair; and its fields as NPZ.
+
+Axes are those of the tissue: x to the right and y down in the picture, z down into the skin, the origin in the middle
+of the picture at the mean height of the surface. Faces look outwards. Layers are closed solids between height fields;
+the lesion is the surface on which the melanosome fraction that it adds is LESION_ISO; vessels of the skin's plexus and
+hairs are tubes. Parts overlap (a vessel lies in the dermis): they are no boolean pieces of one solid. What has no shape
+of its own (mottle, vessels and nests inside a lesion) is in the fields alone. The hypodermis has no end in the model;
+here it is HYPODERMIS_MM thick.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthskin.physics.anatomy import MARGIN, STRATUM_CORNEUM_UM, build_scene
+from synthskin.physics.hair import smooth_points
+from synthskin.physics.vessels import POINTS, vessel_points
+from synthskin.record import SampleRecord
+from synthskin.run.request import RunError
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+FORMATS: Final = ("ply", "obj", "glb")
+HYPODERMIS_MM: Final = 1.0
+LESION_ISO: Final = 0.02  # melanosome fraction; healthy light skin has 0.01-0.06 (Jacques 1998)
+LESION_DZ_MM: Final = 0.01
+SIDES: Final = 8  # of a tube
+COLUMNS: Final = (24, 576)
+#: Base colours of the parts in viewers, sRGB; for looks only.
+COLOURS: Final = {
+    "stratum_corneum": (232, 208, 186, 90), "epidermis": (205, 160, 130, 130), "dermis": (224, 160, 150, 110),
+    "hypodermis": (240, 214, 150, 255), "lesion": (84, 52, 34, 255), "vessels": (150, 20, 30, 255),
+    "hair": (40, 28, 20, 255),
+}
+
+
+class MeshError(RunError):
+    """A mesh cannot be made or written. One line, meant for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Vertices (v, 3) in mm, triangles (f, 3)."""
+
+    vertices: F64
+    faces: NDArray[np.int64]
+
+
+def closed_layer(x_mm: F64, y_mm: F64, top_mm: F64, bottom_mm: F64) -> Part:
+    """Solid between two height fields (rows y, columns x), z down, with walls along the border."""
+    rows, columns = top_mm.shape
+    grid_x, grid_y = np.meshgrid(x_mm, y_mm)
+    top = np.stack([grid_x, grid_y, top_mm], axis=-1).reshape(-1, 3)
+    bottom = np.stack([grid_x, grid_y, bottom_mm], axis=-1).reshape(-1, 3)
+    place = np.arange(rows * columns).reshape(rows, columns)
+    a, b, c, d = place[:-1, :-1], place[:-1, 1:], place[1:, 1:], place[1:, :-1]
+    lid = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)])
+    floor = lid[:, ::-1] + rows * columns
+    ring = np.concatenate([place[0, :-1], place[:-1, -1], place[-1, :0:-1], place[:0:-1, 0]])
+    after, deep = np.roll(ring, -1), rows * columns
+    walls = np.concatenate([np.stack([ring, after, after + deep], -1), np.stack([ring, after + deep, ring + deep], -1)])
+    return Part(np.concatenate([top, bottom]), np.concatenate([lid, floor, walls]))
+
+
+def tube(points_mm: F64, radius_mm: F64) -> Part:
+    """Closed tube along points (k, 3) with a radius at each; frames are carried along without twist."""
+    tangent = np.gradient(points_mm, axis=0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-12
+    normal = np.cross(tangent[0], (0.0, 0.0, 1.0) if abs(tangent[0, 2]) < 0.9 else (1.0, 0.0, 0.0))
+    rings = []
+    angle = np.arange(SIDES) * (2 * np.pi / SIDES)
+    for point, along, radius in zip(points_mm, tangent, radius_mm, strict=True):
+        normal = normal - along * (normal @ along)
+        normal /= np.linalg.norm(normal) + 1e-12
+        across = np.cross(along, normal)
+        rings.append(point + radius * (np.cos(angle)[:, None] * normal + np.sin(angle)[:, None] * across))
+    count = len(points_mm)
+    vertices = np.concatenate([*rings, points_mm[:1], points_mm[-1:]])
+    place = np.arange(count * SIDES).reshape(count, SIDES)
+    a, b = place[:-1], np.roll(place[:-1], -1, axis=1)
+    d, c = place[1:], np.roll(place[1:], -1, axis=1)
+    side = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
+    first, last = count * SIDES, count * SIDES + 1
+    start, end = place[0], place[-1]
+    caps = [np.stack([np.roll(start, -1), start, np.full(SIDES, first)], -1),
+            np.stack([end, np.roll(end, -1), np.full(SIDES, last)], -1)]
+    return Part(vertices, np.concatenate([side, *caps]))
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """All parts in one, sharing nothing."""
+    offsets = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    faces = [part.faces + offset for part, offset in zip(parts, offsets, strict=False)]
+    return Part(np.concatenate([part.vertices for part in parts]), np.concatenate(faces))
+
+
+def iso_surface(values: F32, level: float, spacing_mm: Sequence[float], origin_mm: Sequence[float]) -> Part | None:
+    """Closed surface of `values` [y, x, z] = level, None if nothing is above; cells of `spacing_mm` (y, x, z)."""
+    from skimage.measure import marching_cubes
+
+    padded = np.pad(values, 1)
+    if not (padded > level).any():
+        return None
+    vertices, faces, _, _ = marching_cubes(padded, level, spacing=tuple(spacing_mm), allow_degenerate=False)
+    at = vertices.astype(np.float64) - np.asarray(spacing_mm) + np.asarray(origin_mm)
+    return Part(at[:, [1, 0, 2]], np.asarray(faces, np.int64))
+
+
+def make_parts(record: SampleRecord, columns: int = 192) -> tuple[dict[str, Part], dict[str, NDArray[Any]]]:
+    """({part: mesh}, {field: array}) of a record; parts that the sample has not are left out.
+
+    columns   columns of the tissue grid, a multiple of 12; the picture covers the middle 5/6 of them
+    """
+    if not COLUMNS[0] <= columns <= COLUMNS[1] or columns % 12:
+        raise MeshError(f"--columns {columns}: a multiple of 12 from {COLUMNS[0]} to {COLUMNS[1]} is needed")
+    scene = build_scene(record, columns)
+    bare = build_scene(record, columns, with_lesion=False)
+    tissue = scene.tissue
+    margin = round(columns * MARGIN)
+    inside = (slice(margin, columns - margin),) * 2
+    half = 0.5 * record.camera.field_of_view_mm
+    count = columns - 2 * margin
+    axis: F64 = np.asarray((np.arange(count) + 0.5) * tissue.column_mm - half, np.float64)
+    relief = -scene.surface_height_um[inside].astype(np.float64) * 1e-3
+    surface = relief - relief.mean()
+    junction = surface + tissue.dej_mm[inside]
+    corneum = surface + np.minimum(STRATUM_CORNEUM_UM * 1e-3, 0.3 * tissue.dej_mm[inside])
+    bottom = np.full_like(surface, float(tissue.z_edges_coarse_mm[-1]))
+    parts = {
+        "stratum_corneum": closed_layer(axis, axis, surface, corneum),
+        "epidermis": closed_layer(axis, axis, corneum, junction),
+        "dermis": closed_layer(axis, axis, junction, bottom),
+        "hypodermis": closed_layer(axis, axis, bottom, bottom + HYPODERMIS_MM),
+    }
+    added = (tissue.melanin_fine - bare.tissue.melanin_fine)[inside]
+    found = _lesion(added, tissue.z_edges_fine_mm, tissue.column_mm, half)
+    if found is not None:
+        index = np.clip(((found.vertices[:, :2] + half) / tissue.column_mm).astype(int), 0, count - 1)
+        found.vertices[:, 2] += surface[index[:, 1], index[:, 0]]
+        parts["lesion"] = found
+    points, _ = vessel_points(record, half)
+    if len(points):
+        courses = points.reshape(-1, POINTS, 4)[:, ::4].astype(np.float64)
+        parts["vessels"] = joined([tube(line[:, :3], line[:, 3]) for line in courses])
+    if scene.hair:
+        lines = [smooth_points(strand.points_mm, 1).astype(np.float64) for strand in scene.hair]
+        shift = np.array([half, half, 0.0])
+        parts["hair"] = joined([tube(line[:, :3] - shift, line[:, 3]) for line in lines])
+    fields: dict[str, NDArray[Any]] = {
+        "x_mm": axis.astype(np.float32), "y_mm": axis.astype(np.float32),
+        "z_edges_fine_mm": tissue.z_edges_fine_mm, "z_edges_coarse_mm": tissue.z_edges_coarse_mm,
+        "melanin_fraction_fine": tissue.melanin_fine[inside], "blood_fraction_fine": tissue.blood_fine[inside],
+        "melanin_fraction_coarse": _coarse(tissue.melanin_coarse, tissue.coarse_factor, margin, columns),
+        "blood_fraction_coarse": _coarse(tissue.blood_coarse, tissue.coarse_factor, margin, columns),
+        "junction_mm": tissue.dej_mm[inside], "surface_height_um": scene.surface_height_um[inside],
+    }
+    for name in ("keratin_to_mm", "keratin_scale", "dermal_scale", "birefringence"):
+        value = getattr(tissue, name)
+        if value is not None:
+            fields[name] = value[inside]
+    fields |= {f"structure_{name}": where[inside] for name, where in sorted(scene.attributes.items())}
+    return parts, fields
+
+
+def _coarse(values: F32, factor: int, margin: int, columns: int) -> F32:
+    """Coarse columns on the fine ones, inside the picture."""
+    index = np.arange(margin, columns - margin) // factor
+    return values[index[:, None], index]
+
+
+def _lesion(added: F32, edges_mm: F32, column_mm: float, half_mm: float) -> Part | None:
+    """Surface of the added melanin; the fine cells are read at steps of LESION_DZ_MM."""
+    deepest = float(edges_mm[-1])
+    at = np.arange(0.5 * LESION_DZ_MM, deepest, LESION_DZ_MM)
+    cell = np.clip(np.searchsorted(edges_mm, at) - 1, 0, added.shape[2] - 1)
+    volume = np.ascontiguousarray(added[:, :, cell])
+    first = (0.5 * column_mm - half_mm, 0.5 * column_mm - half_mm, 0.5 * LESION_DZ_MM)
+    return iso_surface(volume, LESION_ISO, (column_mm, column_mm, LESION_DZ_MM), first)
+
+
+def write_mesh(
+    record: SampleRecord, out: Path, formats: Sequence[str] = ("ply",), columns: int = 192
+) -> dict[str, Any]:
+    """Write parts, fields.npz and mesh.json into the new folder `out`; returns what mesh.json says.
+
+    ply and obj give a file a part, glb one file of all. Raises MeshError; then nothing is left behind.
+    """
+    import trimesh
+
+    for name in formats:
+        if name not in FORMATS:
+            raise MeshError(f"--format {name}: allowed are {', '.join(FORMATS)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MeshError(f"{out}: is there already and not empty; choose another --out")
+    parts, fields = make_parts(record, columns)
+    temporary = out.with_name(out.name + ".part")
+    made: dict[str, Any] = {"unit": "mm", "axes": "x right, y down, z into the skin", "record": record.to_dict(),
+                            "parts": {}, "files": []}
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        scene = trimesh.Scene()
+        for name, part in parts.items():
+            mesh = trimesh.Trimesh(part.vertices, part.faces, process=False)
+            if not mesh.is_watertight:
+                raise MeshError(f"{name}: the surface is not closed; try another --columns")
+            made["parts"][name] = {"vertices": len(mesh.vertices), "faces": len(mesh.faces),
+                                   "volume_mm3": round(float(mesh.volume), 6)}
+            mesh.visual = trimesh.visual.TextureVisuals(
+                material=trimesh.visual.material.PBRMaterial(
+                    name=name, baseColorFactor=COLOURS[name], roughnessFactor=0.7, metallicFactor=0.0,
+                    alphaMode="BLEND" if COLOURS[name][3] < 255 else "OPAQUE"))
+            scene.add_geometry(mesh, node_name=name, geom_name=name)
+            for kind in ("ply", "obj"):
+                if kind in formats:
+                    plain = trimesh.Trimesh(part.vertices, part.faces, process=False)
+                    plain.export(temporary / f"{name}.{kind}")
+                    made["files"].append(f"{name}.{kind}")
+        if "glb" in formats:
+            scene.export(temporary / "scene.glb")
+            made["files"].append("scene.glb")
+        _save_fields(temporary / "fields.npz", fields)
+        made["files"].append("fields.npz")
+        (temporary / "mesh.json").write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if out.is_dir():
+            out.rmdir()
+        temporary.replace(out)
+    except OSError as error:
+        raise MeshError(f"{out}: cannot be written: {error.strerror or error}; choose another --out") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return made
+
+
+def _save_fields(path: Path, fields: Mapping[str, NDArray[Any]]) -> None:
+    arrays: dict[str, Any] = dict(fields)
+    np.savez_compressed(path, **arrays)

@@ -1,0 +1,153 @@
+"""A region of one person's skin: many common nevi that resemble each other, and one lesion that does not.
+
+The lesion of the record (its diagnosis, variant and structures) is the ugly duckling (Grob & Bonerandi 1998). The other
+lesions are common nevi of the person: a signature (size, colour, pattern) drawn once, and each nevus near it. All are
+grown by the same code on the same grid; they do not touch. Everything is keyed by (preset, seed, index).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from synthskin.physics.lesion.field import NEUTRAL, LesionField
+from synthskin.physics.lesion.structures import grow
+from synthskin.physics.noise import keyed_rng
+from synthskin.record import Lesion, SampleRecord, Structures
+
+F32 = NDArray[np.float32]
+TRIES: Final = 300
+GAP_MM: Final = 1.2  # of healthy skin between lesions; by design
+SPECK_MM2: Final = 0.1  # smaller spots of a mask are not drawn by an annotator at this scale
+_ADDED: Final = ("presence", "maturity", "ridge", "epidermal_um", "junctional_um", "dermal_um")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One lesion of a region: its own record, centre and radius in mm from the middle of the picture."""
+
+    record: SampleRecord
+    x_mm: float
+    y_mm: float
+    radius_mm: float
+
+
+def sites(record: SampleRecord) -> tuple[Site, ...]:
+    """The lesions of a region, the ugly duckling first. Fewer than asked for where no room is left."""
+    rng = keyed_rng(record, "region places")
+    half = 0.5 * record.camera.field_of_view_mm
+    first = record.lesion
+    radius = 0.5 * first.diameter_mm * np.sqrt(first.elongation) * np.sqrt(first.growth_time)
+    x, y = 0.62 * half * (2 * rng.random(2) - 1)
+    made = [Site(record, float(x), float(y), float(radius))]
+    for number in range(1, record.region.lesion_count):
+        own = nevus(record, number)
+        radius = 0.5 * own.lesion.diameter_mm * np.sqrt(own.lesion.elongation)
+        for _ in range(TRIES):
+            x, y = 0.94 * half * (2 * rng.random(2) - 1)
+            if all(np.hypot(x - s.x_mm, y - s.y_mm) > radius + s.radius_mm + GAP_MM for s in made):
+                made.append(Site(own, float(x), float(y), float(radius)))
+                break
+    return tuple(made)
+
+
+def nevus(record: SampleRecord, number: int) -> SampleRecord:
+    """Record of the person's common nevus `number`: near the signature, `similarity` says how near."""
+    r = record.region
+    signature = keyed_rng(record, "region signature").random(8)
+    own = keyed_rng(record, f"region nevus {number}")
+    near, normal, free = own.random(8), own.standard_normal(3), own.random(4)
+    mixed = r.similarity * signature + (1 - r.similarity) * near
+    diameter = float(np.clip(r.nevus_diameter_mm * np.exp(0.38 * normal[0]), 0.8, 6.0))
+    lesion = Lesion(
+        diameter_mm=diameter,
+        centre_x_mm=0.0,
+        centre_y_mm=0.0,
+        elongation=1.0 + 0.45 * float(free[0]),
+        orientation_deg=180.0 * float(free[1]),
+        regularity=0.65 + 0.35 * float(free[2]),
+        growth_time=1.0,
+        border_width_mm=float(min(0.15 + 0.5 * mixed[0], 0.3 * diameter)),
+        epidermal_melanin=float(r.nevus_melanin * (0.15 + 0.25 * mixed[1])),
+        junctional_melanin=float(np.clip(r.nevus_melanin * np.exp(0.18 * normal[1]), 0.05, 0.85)),
+        dermal_melanin=float(0.03 * mixed[2] if signature[2] > 0.5 else 0.0),
+        network_strength=float(0.25 + 0.7 * mixed[3]),
+        network_spacing_um=float(170 + 120 * mixed[4]),
+        heterogeneity=float(0.1 + 0.3 * mixed[5]),
+        globule_density_per_mm2=float(6 * mixed[6] if signature[6] > 0.6 else 0.0),
+        blood_factor=1.0 + 0.6 * float(mixed[7]),
+    )
+    return replace(record, preset=f"{record.preset}/nevus {number}", diagnosis="NV", variant="", lesion=lesion,
+                   structures=Structures())
+
+
+def grow_region(record: SampleRecord, axis_mm: F32, column_mm: float) -> LesionField:
+    """All lesions of a region in one field on columns with centres `axis_mm` in x and y."""
+    n = len(axis_mm)
+    whole: dict[str, F32] = {name: np.zeros((n, n), np.float32) for name in _ADDED}
+    whole["arrival"] = np.full((n, n), 10.0, np.float32)
+    whole["blood_factor"] = np.ones((n, n), np.float32)
+    footprints: dict[str, NDArray[np.bool_]] = {}
+    depth, mass = 0.0, 0.0
+    for site in sites(record):
+        at = site.record.lesion
+        reach = 1.5 * site.radius_mm + 1.5
+        rows, columns = (slice(*np.searchsorted(axis_mm, (c - reach, c + reach))) for c in (site.y_mm, site.x_mm))
+        if rows.stop - rows.start < 8 or columns.stop - columns.start < 8:
+            continue
+        moved = replace(site.record, lesion=replace(at, centre_x_mm=0.0, centre_y_mm=0.0))
+        part = grow(moved, axis_mm[columns] - np.float32(site.x_mm), axis_mm[rows] - np.float32(site.y_mm), column_mm)
+        own = part.presence > 0
+        for name in ("arrival", "blood_factor", *_ADDED):
+            window = whole[name][rows, columns]
+            window[own] = getattr(part, name)[own]
+        for name, neutral in NEUTRAL.items():
+            value = getattr(part, name)
+            if value is not None:
+                full = whole.setdefault(name, np.full((n, n), neutral, np.float32))
+                changed = value != np.float32(neutral)
+                full[rows, columns][changed] = value[changed]
+        for name, where in part.footprints.items():
+            footprints.setdefault(name, np.zeros((n, n), np.bool_))[rows, columns] |= where
+        weight = float(part.dermal_um.sum()) + 1e-6
+        depth, mass = depth + weight * part.dermal_depth_um, mass + weight
+    maps: dict[str, Any] = whole
+    return LesionField(dermal_depth_um=depth / max(mass, 1e-9), footprints=footprints, **maps)
+
+
+def instances(record: SampleRecord, mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """(label map (size, size), diagnosis of each label from 1): pixels of the mask go to the nearest lesion.
+
+    Nearest is by distance over radius. Lesions that show nowhere are left out, so that labels have no gaps; the ugly
+    duckling is label 1 if it shows.
+    """
+    size = mask.shape[0]
+    half = 0.5 * record.camera.field_of_view_mm
+    axis = (np.arange(size) + 0.5) / size * 2 * half - half
+    best = np.full((size, size), np.inf)
+    owner = np.zeros((size, size), np.int64)
+    places = sites(record)
+    for number, site in enumerate(places):
+        distance = np.hypot(axis - site.x_mm, (axis - site.y_mm)[:, None]) / site.radius_mm
+        nearer = distance < best
+        best[nearer], owner[nearer] = distance[nearer], number
+    seen = [k for k in range(len(places)) if (mask & (owner == k)).any()]
+    table = np.zeros(len(places), np.uint8)
+    for label, number in enumerate(seen, start=1):
+        table[number] = label
+    return np.where(mask, table[owner], 0).astype(np.uint8), tuple(places[k].record.diagnosis for k in seen)
+
+
+def mask_of_delta_e(delta_e: NDArray[np.float64], threshold: float, field_of_view_mm: float) -> NDArray[np.bool_]:
+    """Threshold, fill holes, drop specks; unlike a single lesion's mask small lesions stay beside a large one."""
+    mask = ndimage.binary_fill_holes(delta_e >= threshold)
+    found, count = ndimage.label(mask)
+    if count == 0:
+        return np.asarray(mask, np.bool_)
+    area = np.bincount(found.ravel()) * (field_of_view_mm / delta_e.shape[0]) ** 2
+    area[0] = 0
+    return np.asarray((area >= SPECK_MM2)[found], np.bool_)

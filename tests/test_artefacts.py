@@ -1,0 +1,193 @@
+"""Artefacts: each acts where its mask says and nowhere else, obeys its physics, and leaves all else alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from synthskin.conventions import ARTEFACTS
+from synthskin.draw import draw
+from synthskin.physics import artefacts, camera
+from synthskin.physics.artefacts import ink, plate
+from synthskin.physics.artefacts.frame import Frame
+from synthskin.physics.hair import grow_hair, hair_mask
+from synthskin.physics.spectral import BAND_WAVELENGTH_NM
+from synthskin.preset import load_preset
+
+RECORD = draw(load_preset("fst2"), 0, 0)
+SIZE = 128
+IN_LIGHT = tuple(name for name in ARTEFACTS if name not in artefacts.STRANDS)
+
+
+def with_artefacts(record=RECORD, **values):
+    return replace(record, artefacts=replace(record.artefacts, **values))
+
+
+def picture(record=RECORD, value=(0.45, 0.30, 0.22)):
+    flat = np.empty((SIZE, SIZE, 3), np.float32)
+    flat[:] = value
+    return flat * camera.lens_gain(record.camera, SIZE)[..., None]
+
+
+def made(record, linear=None):
+    relief = np.zeros((SIZE, SIZE), np.float32)
+    return artefacts.apply(picture(record) if linear is None else linear, record, relief, grow_hair(record))
+
+
+def test_nothing_switched_on_is_the_same_picture():
+    linear = picture()
+    out, masks = made(RECORD, linear)
+    assert masks == {} and np.array_equal(out, linear)
+
+
+@pytest.mark.parametrize("name", IN_LIGHT)
+def test_mask_holds_the_change(name):
+    """Where the mask says nothing, the picture changes by soft shadows at most; where it says something, it changes."""
+    linear = picture()
+    if name == "blur":
+        linear[:, ::8] *= 0.5
+    out, masks = made(with_artefacts(**{name: 1}), linear)
+    mask = masks[name] > 0
+    assert mask.dtype == bool and masks[name].dtype == np.uint8 and set(np.unique(masks[name])) <= {0, 255}
+    change = np.abs(out - linear).max(-1) / linear.max(-1)
+    assert change[mask].mean() > 0.05
+    if name not in ("blur", "dark_corner"):
+        far = ~mask
+        near = np.argwhere(mask)
+        assert change[far].mean() < 0.02 + 0.5 * change[mask].mean(), (name, len(near))
+    assert out.dtype == np.float32 and np.isfinite(out).all()
+
+
+@pytest.mark.parametrize("name", ARTEFACTS)
+def test_same_key_same_artefact_and_other_key_another(name):
+    extra = {"blur_tilt": 1.0} if name == "blur" else {}
+    record = with_artefacts(**{name: 1, **extra})
+    linear = np.random.default_rng(0).random((SIZE, SIZE, 3)).astype(np.float32)
+    a, b = made(record, linear), made(record, linear)
+    assert np.array_equal(a[0], b[0]) and all(np.array_equal(a[1][k], b[1][k]) for k in a[1])
+    other = made(replace(record, index=7), linear)
+    if name != "dark_corner":  # its centre wanders by less than a pixel here
+        different = not np.array_equal(a[1].get(name), other[1].get(name)) or not np.array_equal(a[0], other[0])
+        assert different
+
+
+def test_one_artefact_does_not_move_another():
+    alone = {name: made(with_artefacts(**{name: 1}))[1][name] for name in IN_LIGHT}
+    together = made(with_artefacts(**dict.fromkeys(IN_LIGHT, 1)))[1]
+    assert set(together) == set(IN_LIGHT)
+    for name, mask in alone.items():
+        assert np.array_equal(mask, together[name]), name
+
+
+def test_ink_is_beer_lambert_and_double_pass():
+    """Two passes of A absorb as one film of 2 A; violet ink takes yellow away and leaves blue and red."""
+    record = with_artefacts(ink=1)
+    ratio = ink.colour_ratio(record, np.array([0.0, 0.5, 1.0, 2.0], np.float32))
+    assert np.allclose(ratio[0], 1, atol=1e-6)
+    assert (np.diff(ratio[:, 1]) < 0).all()
+    assert ratio[2, 1] < 0.6 * ratio[2, 0] and ratio[2, 1] < 0.6 * ratio[2, 2]
+    spectrum = ink.dye_spectrum("gentian violet")
+    assert BAND_WAVELENGTH_NM[int(spectrum.argmax())] in (580.0, 600.0)  # peak 590 nm
+    assert np.ptp(ink.dye_spectrum("black")) < 1e-3
+    one_way = ink.film(record, Frame(SIZE, 12.0), np.zeros((SIZE, SIZE), np.float32))
+    assert one_way.min() >= 0 and one_way.max() < 3 * record.artefacts.ink_density
+
+
+def test_ink_is_as_dark_as_its_density():
+    grey = [made(with_artefacts(ink=1, ink_colour="black", ink_pattern="ring", ink_density=d))[0].min() for d in
+            (0.1, 0.4, 1.5)]
+    assert grey[0] > grey[1] > grey[2]
+
+
+def test_fresnel_of_a_bubble():
+    """((n-1)/(n+1))^2 at normal incidence, total beyond the critical angle."""
+    cosines = np.cos(np.radians([0.0, 30.0, 45.0, 46.0, 80.0])).astype(np.float32)
+    r = plate.fresnel(cosines, 1 / 1.40)
+    assert r[0] == pytest.approx((0.4 / 2.4) ** 2, abs=1e-5)
+    assert (np.diff(r) >= 0).all() and (r[3:] == 1).all()  # arcsin(1/1.40) = 45.6 degrees
+
+
+def test_lamps_show_in_bubbles_only_without_crossed_polarisers():
+    record = with_artefacts(gel_bubble=1, gel_bubble_diameter_mm=3.0, gel_bubble_count=4)
+    bright = []
+    for kind in ("contact polarized", "contact non-polarized"):
+        r = replace(record, camera=replace(record.camera, dermoscopic_type=kind))
+        size = 384
+        dark = np.full((size, size, 3), 0.02, np.float32)
+        bright.append(artefacts.apply(dark, r, np.zeros((size, size), np.float32))[0].max())
+    assert bright[1] > bright[0] + 0.1
+
+
+def test_ruler_ticks_are_one_millimetre_apart():
+    record = with_artefacts(ruler=1, ruler_style="scale", ruler_angle_deg=90.0, ruler_offset=0.5)
+    record = replace(record, camera=replace(record.camera, field_of_view_mm=12.8))
+    size = 512
+    linear = np.full((size, size, 3), 0.4, np.float32)
+    out, masks = artefacts.apply(linear, record, np.zeros((size, size), np.float32))
+    row = int((0.5 + 0.5 * 0.5) * size) - int(0.2 / 12.8 * size)  # just inside the baseline, across the ticks
+    dark = (out[row, :, 1] < 0.3).astype(int)
+    starts = np.flatnonzero(np.diff(dark) == 1)
+    gaps = np.diff(starts) * 12.8 / size
+    assert len(gaps) >= 5 and np.allclose(gaps, 1.0, atol=0.06)
+    assert masks["ruler"][row].any()
+
+
+def test_paper_ruler_and_patch_return_their_own_reflectance():
+    record = with_artefacts(ruler=1, ruler_style="paper", ruler_offset=0.2)
+    dark, masks = made(record, picture(value=(0.02, 0.02, 0.02)))
+    light = camera.lens_gain(record.camera, SIZE) * camera.light_gain(record.camera, SIZE)
+    inside = masks["ruler"] > 0
+    assert np.median((dark[..., 0] / light)[inside]) == pytest.approx(plate.PAPER_REFLECTANCE[0], abs=0.02)
+    out, masks = made(with_artefacts(colour_patch=1, colour_patch_hue="yellow"), picture())
+    inside = masks["colour_patch"] > 0
+    rgb = np.median(out[inside] / light[inside][:, None], axis=0)
+    assert np.allclose(rgb, plate.PATCH_REFLECTANCE["yellow"], rtol=0.15)
+
+
+def test_dark_corner_radius():
+    for radius in (0.6, 1.2):
+        _, masks = made(with_artefacts(dark_corner=1, dark_corner_radius=radius))
+        share = (masks["dark_corner"] == 0).mean()
+        axis = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
+        assert share == pytest.approx((np.hypot(axis, axis[:, None]) < radius).mean(), abs=0.03)
+
+
+def test_blur_keeps_energy_and_removes_detail():
+    rng = np.random.default_rng(0)
+    linear = rng.random((SIZE, SIZE, 3)).astype(np.float32)
+    out, masks = made(with_artefacts(blur=1, blur_um=150.0, blur_tilt=0.0), linear)
+    assert out.mean() == pytest.approx(linear.mean(), rel=0.01) and out.std() < 0.5 * linear.std()
+    assert (masks["blur"] == 255).all()
+    _, sharp = made(with_artefacts(blur=1, blur_um=10.0, blur_tilt=0.0), linear)
+    assert sharp == {}  # too little to be seen: not claimed
+
+
+def test_hair_artefacts_add_strands_and_keep_the_others():
+    plain = grow_hair(RECORD)
+    record = with_artefacts(thick_hair=1, thin_hair=1, thick_hair_count=5, thin_hair_count=9)
+    more = grow_hair(record)
+    assert [s.kind for s in more].count("thick_hair") == 5 and [s.kind for s in more].count("thin_hair") == 9
+    for a, b in zip(plain, more, strict=False):
+        assert np.array_equal(a.points_mm, b.points_mm) and b.kind == ""
+    thick, thin = (np.concatenate([2000 * s.points_mm[:, 3].max(keepdims=True) for s in more if s.kind == k])
+                   for k in artefacts.STRANDS)
+    assert (thick >= 85).all() and (thick <= 160).all() and (thin <= 50).all() and (thin >= 18).all()
+    _, masks = made(record)
+    own = tuple(s for s in more if s.kind == "thick_hair")
+    assert np.array_equal(masks["thick_hair"] > 0, hair_mask(own, SIZE, record.camera.field_of_view_mm))
+    whole = hair_mask(more, SIZE, record.camera.field_of_view_mm)
+    assert not ((masks["thick_hair"] > 0) & ~whole).any()
+
+
+def test_measurements_leave_artefacts_out():
+    linear = picture()
+    record = with_artefacts(colour_patch=1, colour_patch_diameter_mm=14.0)
+    zero = np.zeros((SIZE, SIZE), np.uint8)
+    clean = camera.measure(camera.encode(linear), zero, zero, record.camera)[0]
+    out, masks = made(record, linear)
+    image = camera.encode(out)
+    kept = camera.measure(image, zero, zero, record.camera, artefacts.hides_skin(masks, SIZE))[0]
+    spoilt = camera.measure(image, zero, zero, record.camera)[0]
+    assert abs(kept - clean) < 1.0 < abs(spoilt - clean)
+    everything = np.ones((SIZE, SIZE), bool)
+    assert camera.measure(image, zero, zero, record.camera, everything) == (None, None)

@@ -1,0 +1,143 @@
+"""Captions and questions say what masks and record bear out, whatever the words."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from standin import FakeEngine
+
+from synthskin.captions import ARTEFACT_WORDS, LESIONS, STRUCTURES, TONE_WORDS, Facts, caption, questions
+from synthskin.conventions import ARTEFACTS, DIAGNOSES
+from synthskin.draw import draw
+from synthskin.preset import load_preset
+from synthskin.rows import make_sample
+from synthskin.run import EngineOptions
+
+PRESET = load_preset("fst6").with_sets(["hair.count=0", "camera.field_of_view_mm=10"]).with_diagnosis("NV=1")
+RECORD = draw(PRESET, 0, 0)
+RENDERED = FakeEngine(EngineOptions(64)).render(RECORD)
+
+
+def facts(rendered=RENDERED, record=RECORD, **row):
+    sample = make_sample(record, rendered)
+    return Facts.of(sample.row | row, sample.mask, sample.hair)
+
+
+def plain(rendered=RENDERED, record=RECORD, **row):
+    return caption(facts(rendered, record, **row), varied=False)
+
+
+def answers(of):
+    return {entry["question"]: entry["answer"] for entry in questions(of, varied=False)}
+
+
+def test_caption_says_size_structures_tone_and_hair():
+    text = plain(attributes=["globules", "pigment_network"])
+    across = 2 * math.sqrt((16 * 32) / 64**2 * 100 / math.pi)
+    assert f"a melanocytic nevus about {across:.1f} mm across with globules and a pigment network on" in text
+    assert text.endswith("skin, without hair.") and "healthy" not in text
+
+
+def test_caption_of_edge_faint_and_invisible_lesions():
+    edge = RENDERED.mask.copy()
+    edge[0, 0] = 255
+    assert "that reaches the edge of the picture" in plain(replace(RENDERED, mask=edge))
+    assert "a barely visible melanocytic nevus" in plain(replace(RENDERED, visible_delta_e=0.1))
+    assert "without a visible lesion" in plain(replace(RENDERED, mask=np.zeros_like(edge), attributes={}))
+    assert "with much hair" in plain(replace(RENDERED, hair=np.full_like(edge, 255)))
+
+
+@pytest.mark.parametrize(("ita", "tone"), [(60.0, "very light"), (-40.0, "dark")])
+def test_tone_words(ita, tone):
+    assert f"on {tone} skin" in plain(replace(RENDERED, ita_deg=ita))
+    of = facts(replace(RENDERED, ita_deg=ita))
+    assert answers(of)["Which tone has the skin around?"].startswith(tone)
+
+
+def test_healthy_skin_has_no_lesion_words():
+    record = draw(PRESET.with_diagnosis("healthy=1"), 0, 0)
+    rendered = FakeEngine(EngineOptions(64)).render(record)
+    assert "of healthy " in plain(rendered, record)
+    given = answers(facts(rendered, record))
+    assert given["Is there a lesion in the picture?"] == "no" and "What is the diagnosis?" not in given
+    assert "How large is the lesion?" not in given
+
+
+@pytest.mark.parametrize("diagnosis", DIAGNOSES)
+def test_every_diagnosis_in_words(diagnosis):
+    text = plain(diagnosis=diagnosis)
+    noun = LESIONS[diagnosis][0]
+    assert f" {'an' if noun[0] in 'aeiou' else 'a'} {noun} about" in text
+
+
+def test_artefacts_and_ink_colour():
+    text = plain(artefacts=["ink", "ruler"])
+    assert text.endswith("with violet ink marks and a ruler.")
+    given = answers(facts(artefacts=["ink", "ruler"]))
+    assert given["Does the picture contain ink marks?"] == given["Does the picture contain a ruler?"] == "yes"
+    assert set(ARTEFACT_WORDS) == set(ARTEFACTS)
+
+
+def test_words_are_sampled_by_hash_and_facts_stay():
+    texts = set()
+    for index in range(40):
+        of = replace(facts(attributes=["globules"]), key=f"fst6|0|{index}")
+        text = caption(of)
+        assert text == caption(of)
+        assert "4.0 mm" in text and any(word in text for word in STRUCTURES["globules"])
+        assert any(word in text for word in LESIONS["NV"]) and any(word in text for word in TONE_WORDS)
+        texts.add(text)
+    assert len(texts) > 20
+
+
+def test_siblings_share_their_words():
+    a = facts(record=RECORD)
+    b = facts(replace(RENDERED, ita_deg=60.0), index=7, file_name="images/000007.png")
+    assert caption(a).replace(TONE_WORDS[a.tone - 1], "@") == caption(b).replace(TONE_WORDS[b.tone - 1], "@")
+
+
+def test_questions_are_answered_from_the_facts():
+    of = facts(attributes=["globules", "pigment_network"])
+    given = answers(of)
+    assert given["Does the lesion show globules?"] == given["Does the lesion show a pigment network?"] == "yes"
+    structure = {f"Does the lesion show {words[0]}?": name for name, words in STRUCTURES.items()}
+    asked = {structure[q]: a for q, a in given.items() if q in structure}
+    assert list(asked.values()).count("no") == 2
+    assert given["Is the lesion larger than 6 mm?"] == "no" and given["How large is the lesion?"] == "4.0 mm"
+    assert given["Is the lesion malignant?"] == "no"
+    assert given["Is there hair in the picture?"] == "no"
+    large = replace(of, across_mm=6.2)
+    assert answers(large)["Is the lesion larger than 6 mm?"] == "yes"
+    cut = answers(replace(of, cut=True))
+    assert "Is the lesion larger than 6 mm?" not in cut
+    assert cut["Does the lesion reach the edge of the picture?"] == "yes"
+
+
+def test_what_is_not_known_is_not_said():
+    """A photograph with a label and nothing else."""
+    sample = make_sample(RECORD, RENDERED)
+    row = sample.row | {"mask_status": "none", "bbox": [], "ita_class": None, "visible_delta_e": None, "params": "{}",
+                        "attributes": [], "modality": None, "dermoscopic_type": None}
+    of = Facts.of(row, None, None)
+    assert caption(of, varied=False) == "Picture of a melanocytic nevus."
+    asked = [entry["question"] for entry in questions(of, varied=False)]
+    assert asked == ["What is the diagnosis?", "Is the lesion malignant?"]
+    assert caption(Facts.of(row | {"diagnosis": None}, None, None), varied=False) == "Picture of a skin lesion."
+
+
+def test_row_of_the_engine_carries_the_varied_caption():
+    sample = make_sample(RECORD, RENDERED)
+    assert sample.row["caption"] == caption(Facts.of(sample.row, sample.mask, sample.hair))
+    assert json.loads(sample.row["params"])["index"] == RECORD.index
+
+
+def test_only_what_can_be_seen_is_said():
+    names = ["atypical_pigment_network", "pigment_network", "shiny_white_streaks"]
+    text = plain(attributes=names, dermoscopic_type="contact polarized")
+    assert text.count("network") == 1 and "an atypical pigment network and shiny white streaks" in text
+    other = facts(attributes=names, dermoscopic_type="contact non-polarized")
+    assert "streaks" not in caption(other, varied=False)
+    assert not any("shiny white" in question for question in answers(other))
+    assert "Does the lesion show a pigment network?" not in answers(other)

@@ -1,0 +1,127 @@
+"""A region: a person's nevi and one ugly duckling, each with its own label, box and class."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from standin import FakeEngine
+
+from synthskin.captions import Facts, caption, questions
+from synthskin.dataset.encode import encode_sample
+from synthskin.dataset.format import check_row
+from synthskin.draw import draw
+from synthskin.physics import labels, region, strands
+from synthskin.physics.anatomy import build_scene
+from synthskin.physics.scene import HairStrand
+from synthskin.preset import load_preset
+from synthskin.rows import make_sample
+from synthskin.run import EngineOptions
+
+PRESET = load_preset("region").with_diagnosis("MEL=1").with_sets(["region.lesion_count=12", "hair.count=0"])
+RECORD = draw(PRESET, 0, 0)
+SIZE = 256
+
+
+@pytest.fixture(scope="module")
+def grown():
+    scene = build_scene(RECORD, 384)
+    tissue, fov = scene.tissue, RECORD.camera.field_of_view_mm
+    delta_e = labels.delta_e_map(scene.lesion, tissue.column_mm, tissue.origin_mm, fov, SIZE)
+    return scene, region.mask_of_delta_e(delta_e, labels.THRESHOLD_DELTA_E, fov)
+
+
+def test_lesions_do_not_touch_and_the_duckling_is_first():
+    places = region.sites(RECORD)
+    assert places[0].record is RECORD and len(places) == 12
+    assert {site.record.diagnosis for site in places[1:]} == {"NV"}
+    for i, a in enumerate(places):
+        for b in places[:i]:
+            assert np.hypot(a.x_mm - b.x_mm, a.y_mm - b.y_mm) > a.radius_mm + b.radius_mm + region.GAP_MM - 1e-9
+    assert [(s.x_mm, s.y_mm) for s in region.sites(RECORD)] == [(s.x_mm, s.y_mm) for s in places]
+    other = region.sites(replace(RECORD, index=5))
+    assert (other[0].x_mm, other[0].y_mm) != (places[0].x_mm, places[0].y_mm)
+
+
+def test_more_lesions_keep_the_earlier_ones():
+    more = region.sites(replace(RECORD, region=replace(RECORD.region, lesion_count=20)))
+    assert [(s.x_mm, s.record.lesion) for s in more[:12]] == [(s.x_mm, s.record.lesion) for s in region.sites(RECORD)]
+
+
+def test_a_crowded_region_keeps_what_has_room():
+    crowded = replace(RECORD, region=replace(RECORD.region, lesion_count=40, nevus_diameter_mm=6.0),
+                      camera=replace(RECORD.camera, field_of_view_mm=30.0))
+    assert 3 < len(region.sites(crowded)) < 40
+
+
+def test_similar_nevi_resemble_each_other():
+    def spread(similarity):
+        r = replace(RECORD, region=replace(RECORD.region, similarity=similarity))
+        return np.std([region.nevus(r, k).lesion.network_strength for k in range(1, 30)])
+
+    assert spread(1.0) < 1e-9 < 0.05 < spread(0.0)
+
+
+def test_every_lesion_has_a_label_where_it_grows(grown):
+    scene, mask = grown
+    label, kinds = region.instances(RECORD, mask)
+    assert kinds[0] == "MEL" and set(kinds[1:]) == {"NV"} and 9 <= len(kinds) <= 12
+    assert np.array_equal(label > 0, mask) and set(np.unique(label)) == set(range(len(kinds) + 1))
+    half = 0.5 * RECORD.camera.field_of_view_mm
+    first = region.sites(RECORD)[0]
+    rows, columns = np.nonzero(label == 1)
+    centre = (np.array([columns.mean(), rows.mean()]) + 0.5) / SIZE * 2 * half - half
+    assert np.hypot(*(centre - (first.x_mm, first.y_mm))) < 0.5 * first.radius_mm
+    area = (label == 1).mean() * (2 * half) ** 2
+    assert 0.4 < area / (np.pi * (0.5 * RECORD.lesion.diameter_mm) ** 2 * RECORD.lesion.growth_time) < 2.5
+    assert scene.lesion.presence.max() > 0.9
+
+
+def test_a_row_has_a_box_and_a_class_a_lesion(grown):
+    _, mask = grown
+    label, kinds = region.instances(RECORD, mask)
+    fake = FakeEngine(EngineOptions(SIZE)).render(RECORD)
+    rendered = replace(fake, mask=np.where(mask, 255, 0).astype(np.uint8), attributes={})
+    object.__setattr__(rendered, "instances", label)
+    object.__setattr__(rendered, "diagnoses", kinds)
+    sample = make_sample(RECORD, rendered)
+    assert check_row(sample.row) == [] and sample.row["modality"] == "clinical"
+    assert sample.row["dermoscopic_type"] is None and sample.row["lesions"] == list(kinds)
+    for number, (x, y, w, h) in enumerate(sample.row["boxes"], start=1):
+        rows, columns = np.nonzero(label == number)
+        assert (x, y, x + w, y + h) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert f"instances/{RECORD.index:06d}.png" in encode_sample(sample).files
+    facts = Facts.of(sample.row, sample.mask, sample.hair)
+    assert f"{len(kinds)} lesions" in caption(facts) and "a melanoma" in caption(facts)
+    asked = {q["question"]: q["answer"] for q in questions(facts, varied=False)}
+    assert asked["How many lesions does the picture show?"] == str(len(kinds))
+
+
+def test_labels_that_the_camera_does_not_see_are_closed_up(grown):
+    _, mask = grown
+    label, kinds = region.instances(RECORD, mask)
+    label = label.copy()
+    label[label == 3] = 0
+    rendered = FakeEngine(EngineOptions(SIZE)).render(RECORD)
+    rendered = replace(rendered, mask=np.where(label > 0, 255, 0).astype(np.uint8), attributes={})
+    object.__setattr__(rendered, "instances", label)
+    object.__setattr__(rendered, "diagnoses", kinds)
+    sample = make_sample(RECORD, rendered)
+    assert len(sample.row["boxes"]) == len(kinds) - 1 and int(sample.instances.max()) == len(kinds) - 1
+    assert json.loads(sample.row["params"])["region"]["lesion_count"] == 12
+
+
+def test_hairs_thinner_than_a_texel_have_no_gaps_and_take_as_much_light():
+    """One straight hair of 60 um on rasters from fine to coarse: lit share of the picture is the same within 15 %."""
+    z = np.full(32, -0.05, np.float32)
+    x = np.linspace(2, 30, 32, dtype=np.float32)
+    points = np.stack([x, 0.3 * x + 9.13, z, np.full(32, 0.03, np.float32)], axis=1).astype(np.float32)
+    hair = (HairStrand(points),)
+    taken = []
+    for raster in (4096, 1024, 256):
+        offset, _, owner = strands.rasterise(hair, raster, 32.0)
+        through = strands.transmission(offset, owner, hair, 3.0, 0.2, 32.0 / raster)
+        taken.append(float((1 - through[1, ..., 0]).mean()))
+        crossed = (owner >= 0).any(axis=0)
+        assert crossed[int(3 / 32 * raster):int(29 / 32 * raster)].all(), raster
+    assert np.allclose(taken, taken[0], rtol=0.15)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
+
+# before NumPy loads: the render has its own threads, and those of OpenBLAS spin on the same cores while they wait
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import typer
 

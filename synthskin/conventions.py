@@ -47,7 +47,7 @@ ITA_CLASS_LOWER_DEG: Final = (55.0, 41.0, 28.0, 10.0, -30.0)
 
 def default_spp(size_px: int) -> int:
     """Paths a pixel that reach the stated quality (docs/VALIDATION.md): small pictures need more of them."""
-    return 15 if size_px <= 384 else 6
+    return 12 if size_px <= 384 else 6
 
 
 def ita_class(ita_deg: float) -> int:

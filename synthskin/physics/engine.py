@@ -35,7 +35,7 @@ class RenderSettings:
     """
 
     size_px: int = 256
-    spp: int = 15
+    spp: int = 12
     denoise: bool = True
     device: str = "auto"
     maps: bool = False

@@ -6,8 +6,9 @@ a collision at x is the mean radiance there under the lamp, by reciprocity. It i
 1. diffusion on a grid of about 0.3 mm (lateral) and 0.06-1 mm (depth) for each of the nine wavelengths, with the
    measured melanin columns above as a boundary that lets in `T` and sends back `R` (Marshak; Haskell et al. 1994),
    relaxed line by line in depth;
-2. diffusion errs by some per cent next to the boundary, so it is corrected by a regression on true walks started at
-   random points of the same tissue: a factor a(wavelength) (1 + b depth term + c darkness), least squares.
+2. diffusion errs next to the boundary, so it is corrected by a factor a(wavelength) (1 + b depth term + c darkness).
+   What it usually is follows from a law fitted to many skins; walks started at random points of this tissue then move
+   it as far as their noise warrants.
 
 A path walks exactly until its first collision in the dermis (`COLLISIONS`) and ends in the table. The bias that is
 left is measured in benchmarks/ending_bias.py.
@@ -32,9 +33,14 @@ SWEEPS = 20
 CELLS = 48  # of the table, across picture and margins
 PATH_FACTOR = 1.75  # mean path of diffuse light through the epidermis over its thickness (2 without scattering)
 INTERNAL_REFLECTION = 0.49  # diffuse light inside, n 1.40 to air (Egan & Hilgeman 1973: 0.493)
-PROBE_SIZE = 52  # squared, times the three hero groups, is the number of probe points
-PROBE_PATHS = 4
+PROBE_SIZE = 26  # squared, times the three hero groups, is the number of probe points
+PROBE_PATHS = 16
 SHADE_BLUR_MM = 0.2
+#: True over diffuse mean radiance: its logarithm from `regressors`, the other two terms over it, and how far skins
+#: stray from these (benchmarks/ending_law.py, results/ending_law.txt)
+FACTOR_LAW = (-0.3757, 0.1283, 0.0368, -0.0711, 0.0623, -0.3813)
+USUAL_FIT = (1.0, -0.042, -0.094)
+USUAL_SD = (0.030, 0.040, 0.111)
 
 
 def level_edges(top_mm: float) -> F32:
@@ -69,7 +75,18 @@ def resample(tissue: TissueGrid, edges: F32, cells: int) -> tuple[F32, F32]:
     return out[0], out[1]
 
 
-def solve(mi: Any, dr: Any, tissue: TissueGrid, optics: walk.Optics, top_mm: float, cells: int, light: F32) -> Any:
+def transmission(tissue: TissueGrid, optics: walk.Optics, top_mm: float, cells: int) -> F32:
+    """(9, cells, cells): what diffuse light keeps on its way through the pigment above `top_mm`, a mean over a cell."""
+    above = overlap(tissue.z_edges_fine_mm, np.array([0.0, top_mm])) * top_mm
+    column = (tissue.melanin_fine @ above)[..., 0]
+    mel, base = optics.melanin.ravel(), optics.base.reshape(walk.ZONES, -1)[0]
+    depth = (PATH_FACTOR * (mel[b] * column + base[b] * top_mm) for b in range(9))
+    return np.stack([block_mean(np.exp(-d), column.shape[0] // cells) for d in depth])
+
+
+def solve(
+    mi: Any, dr: Any, tissue: TissueGrid, optics: walk.Optics, top_mm: float, through: F32, cells: int, light: F32
+) -> Any:
     """Diffusion mean radiance, Float (9, LEVELS, cells, cells); `light` (cells, cells) is the lamp over the columns."""
     F, U = mi.Float, mi.UInt32
     edges = level_edges(top_mm)
@@ -77,15 +94,9 @@ def solve(mi: Any, dr: Any, tissue: TissueGrid, optics: walk.Optics, top_mm: flo
     middle = edges[:-1] + dz / 2
     melanin, blood = resample(tissue, edges, cells)
     dermis = (middle < tissue.z_edges_coarse_mm[-1]).astype(np.float32)
-    # melanin above the top, one value a fine column, as transmission averaged over each cell
-    above = overlap(tissue.z_edges_fine_mm, np.array([0.0, top_mm])) * top_mm
-    column = (tissue.melanin_fine @ above)[..., 0]
-    factor = column.shape[0] // cells
+    factor = tissue.dej_mm.shape[0] // cells
     mel, blo = optics.melanin.ravel(), optics.blood.ravel()
     base, mu_s = optics.base.reshape(walk.ZONES, -1), optics.mu_s.reshape(walk.ZONES, -1)
-    through = np.stack(
-        [block_mean(np.exp(-PATH_FACTOR * (mel[b] * column + base[0, b] * top_mm)), factor) for b in range(9)]
-    )
     h = tissue.column_mm * factor
     lanes = 9 * cells * cells
     index = dr.arange(U, lanes)
@@ -172,6 +183,35 @@ def _features(phi: NDArray[Any], mean: NDArray[Any], depth_mm: NDArray[Any]) -> 
     return np.stack([np.ones_like(phi), np.exp(-depth_mm / 0.15) + 0 * phi, phi / mean - 1], axis=-1)
 
 
+def regressors(tissue: TissueGrid, optics: walk.Optics, top_mm: float, through: NDArray[Any]) -> NDArray[Any]:
+    """(9, 6): what the factor of diffusion depends on from skin to skin, for benchmarks/ending_law.py too.
+
+    1, optical depth of the pigment and its square, log of the dermis' absorption over its scattering, transport depth
+    of the zone above and its square.
+    """
+    mu_s = optics.mu_s.reshape(walk.ZONES, -1)
+    absorb = float(tissue.blood_coarse.mean()) * optics.blood.ravel() + optics.base.reshape(walk.ZONES, -1)[1]
+    pigment = -np.log(through)
+    transport = mu_s[0] * (1 - optics.anisotropy[0]) * optics.papillary_ratio * top_mm
+    columns = (np.ones(9), pigment, pigment**2, np.log(absorb / mu_s[1]), transport, transport**2)
+    return np.stack(columns, axis=-1)
+
+
+def expected_factor(tissue: TissueGrid, optics: walk.Optics, top_mm: float, through: NDArray[Any]) -> NDArray[Any]:
+    """(9,): the factor of diffusion by the law fitted to skins of all tones, good to FACTOR_SD."""
+    return np.asarray(np.exp(regressors(tissue, optics, top_mm, through) @ FACTOR_LAW))
+
+
+def fit_factor(design: NDArray[Any], ratio: NDArray[Any], weight: NDArray[Any], expected: float) -> NDArray[Any]:
+    """(3,): least squares for `ratio` = `design` @ fit, held to what is usual: probes alone are noisy in dark skin."""
+    x, y = design * weight[:, None], ratio * weight
+    usual = expected * np.array(USUAL_FIT)
+    fit = usual
+    spread = expected * np.array(USUAL_SD)
+    noise = float(np.mean((y - x @ fit) ** 2))
+    return np.asarray(fit + np.linalg.solve(x.T @ x / noise + np.diag(spread**-2.0), x.T @ (y - x @ fit) / noise))
+
+
 def tabulate(
     mi: Any,
     dr: Any,
@@ -192,7 +232,8 @@ def tabulate(
     from scipy.ndimage import map_coordinates
 
     top = columns.fine_to_mm
-    levels = solve(mi, dr, tissue, optics, top, CELLS, light)
+    through = transmission(tissue, optics, top, CELLS)
+    levels = solve(mi, dr, tissue, optics, top, through, CELLS, light)
     phi = np.stack([np.array(v) for v in levels]).reshape(LEVELS, 9, CELLS, CELLS).transpose(1, 0, 2, 3)
     cell_mm = tissue.column_mm * (tissue.dej_mm.shape[0] // CELLS)
     # probes: x, y over the picture, depth mostly where paths end
@@ -231,6 +272,7 @@ def tabulate(
     depth = (edges[:-1] + np.diff(edges) / 2 - top)[:, None, None]
     table = np.zeros((walk.GROUPS, LEVELS, CELLS, CELLS, 4), np.float32)
     group = np.arange(n * walk.GROUPS) % walk.GROUPS
+    expected = expected_factor(tissue, optics, top, through.mean((1, 2)))
     for g in range(walk.GROUPS):
         lanes = group == g
         for j in range(walk.HEROES):
@@ -240,8 +282,8 @@ def tabulate(
             mean_at = np.interp(at[0, lanes], np.arange(LEVELS), mean)
             ratio = truth[lanes, j] / guess
             design = _features(guess, mean_at, z[lanes] - top)
-            weight = np.sqrt(guess / guess.mean())[:, None]
-            fit, *_ = np.linalg.lstsq(design * weight, ratio * weight[:, 0], rcond=None)
+            weight = np.sqrt(guess / guess.mean())
+            fit = fit_factor(design, ratio, weight, expected[g * walk.HEROES + j])
             factor = _features(band, mean[:, None, None], depth) @ fit
             table[g, ..., j] = band * np.maximum(factor, 0.05)
     return walk.Ending(

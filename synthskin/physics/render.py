@@ -329,7 +329,7 @@ def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
 
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
-CHROMA_RADIUS_MM = 0.25
+CHROMA_RADIUS_MM = 0.4
 CHROMA_EPSILON = 1e-3
 
 

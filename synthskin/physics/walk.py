@@ -199,7 +199,7 @@ def trace(
     key_low, key_high = dr.opaque(U, key & 0xFFFFFFFF), dr.opaque(U, (key >> 32) & 0xFFFFFFFF)
 
     def seed_of(px: Any) -> Any:
-        return _hash32(U, key_low ^ _hash32(U, (lane if source is not None else px) + key_high))
+        return _hash32(U, key_low ^ _hash32(U, px + key_high))
 
     def uniforms(seed: Any, k: Any, draw: Any, count: int) -> list[Any]:
         """Numbers of draw `draw` of path k: a Kronecker sequence over a pixel's paths, randomly shifted per draw."""

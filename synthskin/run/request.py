@@ -46,7 +46,7 @@ class EngineOptions:
     """Settings handed to the engine; the fields of physics.engine.RenderSettings."""
 
     size_px: int = 256
-    spp: int = 15
+    spp: int = 12
     denoise: bool = True
     device: str = "auto"
     maps: bool = False

@@ -202,8 +202,11 @@ def find_regions(image: Tensor, mask: Tensor | None) -> Regions:
         stand_in = _brightest(clean, (black < 0.5) & plain)
         healthy = torch.where(few[:, None, None, None], stand_in, healthy)
     lesion = regions.blur(lesion, 6)  # the two rules pass into each other without an edge
-    whole = regions.enlarged(torch.cat([filled, strands, black, lesion], 1), image)
-    filled, strands, black, lesion = whole[:, :3], whole[:, 3:4], whole[:, 4:5], whole[:, 5:]
+    if not strands.any():
+        black, lesion = regions.enlarged(torch.cat([black, lesion], 1), image).split(1, 1)
+        return Regions(image, torch.zeros_like(black), black, lesion, healthy)
+    filled, strands, black, lesion = regions.enlarged(
+        torch.cat([filled, strands, black, lesion], 1), image).split([3, 1, 1, 1], 1)
     gap = (filled - image).clamp_min(0)
     depth = gap.sum(1, keepdim=True) / filled.sum(1, keepdim=True).clamp_min(0.75)
     strands = strands * ((depth - 0.06) / 0.06).clamp(0, 1)
@@ -247,10 +250,10 @@ def shift_tone(image: Tensor, found: Regions, goal: Tensor) -> tuple[Tensor, Ten
 
 def uneven_light(image: Tensor, healthy: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Smooth grey factor (n, 1, h, w) on encoded values: a plane and a bowl through log luminance of the skin."""
-    luma = (decode(image) * image.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+    luma = (image * image.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True) + _CUBE_OFFSET  # to the power 2.4
     weight = regions.reduced(healthy, 32)
     size = weight.shape[-2:]
-    log = (regions.reduced(luma * healthy, 32) / weight.clamp_min(1e-3)).clamp_min(1e-3).log()
+    log = 2.4 * (regions.reduced(luma * healthy, 32) / weight.clamp_min(1e-3)).clamp_min(_CUBE_OFFSET).log()
     w = weight.flatten(1)
     total = w.sum(1, keepdim=True).clamp_min(1e-3)
     mean = (w * log.flatten(1)).sum(1, keepdim=True) / total
@@ -382,8 +385,21 @@ def build_cube(table: ToneTable, rules: list[Explained], new_tone: Tensor) -> Te
 
 
 def _look_up(cube: Tensor, at: Tensor) -> Tensor:
-    """Encoded colours (n, 3, h, w) of the first rule at positions (n, h, w, 3)."""
-    return F.grid_sample(cube[0], at[:, None], padding_mode="border", align_corners=True)[:, :, 0]
+    """Encoded colours (n, 3, h, w) of the first rule at positions (n, h, w, 3), trilinear.
+
+    Two bilinear look-ups on the cube's slices laid under each other: PyTorch has these vectorised on the CPU, those in
+    three dimensions not.
+    """
+    n, _, k = cube.shape[1:4]
+    slices = cube[0].reshape(n, 3, k * k, k)
+    red, green, blue = (at.unbind(-1)[0], *((x.clamp(-1, 1) + 1) * (0.5 * (k - 1)) for x in at.unbind(-1)[1:]))
+    low = blue.floor().clamp_max(k - 2)
+    row = (low * k + green) * (2 / (k * k - 1)) - 1
+    found = [
+        F.grid_sample(slices, torch.stack([red, y], -1), padding_mode="border", align_corners=True)
+        for y in (row, row + 2 * k / (k * k - 1))
+    ]
+    return torch.lerp(found[0], found[1], (blue - low)[:, None])
 
 
 def _through(cube: Tensor, at: Tensor, lesion: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def main() -> None:
         def walk_pass(k, columns=columns, optics=optics):  # type: ignore[no-untyped-def]
             return reference.walk_passes(mi, dr, columns, optics, FIELD_MM, args.size, 60, 1, 1 + k)[0][0]
 
-        ours, our_error, _ = until(walk_pass, args.error / 2, 8)
+        ours, our_error, _ = until(walk_pass, args.error / 2, 60)
         melanin_um = 1e3 * float((tissue.melanin_fine @ np.diff(tissue.z_edges_fine_mm)).mean())
         lines += ["", f"{name}: fine zone {top:.4f} mm, melanin column {melanin_um:.1f} um"]
         for b in args.bands:

@@ -54,12 +54,12 @@ def render(
     n: Annotated[int, typer.Option("--n", "-n", help="Number of samples in the set.")] = 12,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 256,
     spp: Annotated[int | None, typer.Option(help="Paths a pixel, rounded up to a multiple of 3 "
-                                               "(default 15, over 384 pixels 6).", show_default=False)] = None,
+                                               "(default 12, over 384 pixels 6).", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed; 0 is a seed.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder to write; out/<preset>-s<seed> if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or llvm.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Processes that render (default 1; on Ray all that the cluster "
-                                                   "has room for).", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that render (one a core with 8 or more samples "
+                                                   "each; on Ray all it has room for).", show_default=False)] = None,
     shard: Annotated[str | None, typer.Option(help="Only this share of the samples, such as 3/16; join the folders "
                                                  "with `synthskin merge`.")] = None,
     executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",

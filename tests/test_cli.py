@@ -195,3 +195,17 @@ def test_doctor_without_speed(tmp_path):
     assert report["device"] in ("llvm", "cuda", None) and report["packages"]["mitsuba"]
     assert done.returncode in (0, 1)
     assert "LLVM" in run("doctor", "--no-speed", cwd=tmp_path)[0].stdout
+
+
+@pytest.mark.parametrize(("n", "device", "cores", "expected"), [(7, "llvm", 4, 1), (16, "llvm", 4, 2),
+                                                               (5000, "llvm", 4, 4), (5000, "cuda", 4, 1)])
+def test_workers_that_nobody_named(monkeypatch, n, device, cores, expected):
+    from synthskin.preset import load_preset
+    from synthskin.run import EngineOptions, RunRequest, request
+
+    monkeypatch.setattr(request.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(request, "available_memory_bytes", lambda: 64 * 10**9)
+    asked = RunRequest(load_preset("fst2"), n, 0, Path("unused"), EngineOptions(256), None)
+    assert request.automatic_workers(asked, device) == expected
+    monkeypatch.setattr(request, "available_memory_bytes", lambda: 10**9)
+    assert request.automatic_workers(asked, device) == 1

@@ -32,6 +32,7 @@ from synthskin.run.request import (
     RunError,
     RunRequest,
     Shard,
+    automatic_workers,
     check_request,
     environment_hash,
 )
@@ -104,6 +105,8 @@ def render_run(
             workers = pool.workers
         else:
             device = resolve_device(request.options.device)
+            if request.workers is None:
+                request = replace(request, workers=automatic_workers(request, device))
             options = _options(request, device)
             workers = request.local_workers
         card = make_card(request, device)

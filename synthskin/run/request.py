@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ MIN_SIZE_PX: Final = 32
 MAX_SIZE_PX: Final = 4096
 MAX_SPP: Final = 65_536
 MAX_WORKERS: Final = 256
+MAX_AUTOMATIC_WORKERS = 32  # one writer keeps up with about 64 (docs/scale.md)
+SAMPLES_A_WORKER = 8  # below that a process costs more time to start than it saves
 MAX_RAY_WORKERS: Final = 10_000
 MAX_SHARDS: Final = 100_000
 EXECUTORS: Final = ("local", "ray")
@@ -99,7 +102,7 @@ class Plan(Protocol):
 class RunRequest:
     """One run as it was asked for. `options.device` is as the user wrote it: auto, cuda or llvm.
 
-    workers      processes that render; None leaves it to the executor: 1, or all a cluster has
+    workers      processes that render; None leaves it to the executor: `automatic_workers`, or all a cluster has
     shard        only this share of the indices
     executor     local, or ray with `ray_address` (None: RAY_ADDRESS, else a cluster of this machine alone)
     plan         None: index i is draw(preset, seed, i)
@@ -182,6 +185,18 @@ def check_request(request: RunRequest) -> None:
     if there is not None and needed > there:
         raise RunError(f"--size {o.size_px} with --workers {workers}: needs about {needed / 1e9:.1f} GB of "
                        f"memory, {there / 1e9:.1f} GB are free; choose a smaller --size or fewer --workers")
+
+
+def automatic_workers(request: RunRequest, device: str) -> int:
+    """Workers of a local run that names none: one a core, where there are SAMPLES_A_WORKER samples and the memory for
+    each; one on a GPU. A single process leaves cores idle while it prepares fields and writes."""
+    if device != "llvm":
+        return 1
+    there = available_memory_bytes()
+    needed = BASE_BYTES + BYTES_PER_PIXEL * request.options.size_px**2
+    room = MAX_WORKERS if there is None else int(0.7 * there / needed)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, len(request.indices) // SAMPLES_A_WORKER, room, MAX_AUTOMATIC_WORKERS))
 
 
 def environment_hash(path: str) -> str:

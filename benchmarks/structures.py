@@ -100,14 +100,17 @@ def _first_numbers() -> tuple[str, ...]:
 OFF = _first_numbers()
 
 
+def picture_of(engine: Engine, name: str, tone: str, kind: str, index: int, there: bool = True) -> Any:
+    """The host of structure `name` with it, or without."""
+    diagnosis, host, numbers, _ = CASES[name]
+    changed = {n.split("=")[0] for n in numbers}
+    sets = (*(h for h in host if h.split("=")[0] not in changed), *numbers) if there else host
+    return _picture(engine, diagnosis, tone, (f"camera.dermoscopic_type={kind}", *sets), index)
+
+
 def measure(engine: Engine, name: str, tone: str, kind: str, index: int) -> dict[str, Any]:
     """Medians over the mask of `name`, with `kind` of dermoscopy."""
-    diagnosis, host, numbers, _ = CASES[name]
-    sets = (f"camera.dermoscopic_type={kind}", *(h for h in host if h.split("=")[0] not in
-                                                 {n.split("=")[0] for n in numbers}))
-    host_only = (f"camera.dermoscopic_type={kind}", *host)
-    there, gone = _picture(engine, diagnosis, tone, (*sets, *numbers), index), _picture(
-        engine, diagnosis, tone, host_only, index)
+    there, gone = (picture_of(engine, name, tone, kind, index, with_it) for with_it in (True, False))
     mask = there.attributes.get(name)
     if mask is None or not mask.any():
         return {"pixels": 0, "picture": there.image}

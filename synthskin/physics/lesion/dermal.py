@@ -84,11 +84,11 @@ def central_white_patch(ground: Ground, layers: Layers) -> None:
     edge = edge + np.float32(0.10) * ground.noise.octaves("white patch", (0.9, 0.35), (1.0, 0.6))
     where = smoothstep((np.float32(reach) - edge) / np.float32(0.28) + np.float32(0.5)) * ground.presence
     amount = np.float32(s.central_white_patch_strength) * where
-    layers.keep(1 - np.float32(0.95) * amount)
-    layers.get("skin_melanin")[:] *= 1 - np.float32(0.8) * amount
-    layers.get("dermal_scale")[:] += np.float32(1.1) * amount
+    layers.keep(1 - np.float32(0.9) * amount)
+    layers.get("skin_melanin")[:] *= 1 - np.float32(0.5) * amount
+    layers.get("dermal_scale")[:] += np.float32(0.6) * amount
     layers.get("birefringence")[:] += np.float32(0.4) * amount
-    layers.blood_factor *= 1 - np.float32(0.45) * amount
+    layers.blood_factor *= 1 - np.float32(0.2) * amount
     layers.mark("central_white_patch", where > 0.5)
 
 

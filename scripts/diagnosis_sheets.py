@@ -1,0 +1,87 @@
+"""Pictures of docs/diagnoses.md: each variant on light and on brown skin, each structure on six tones.
+
+python scripts/diagnosis_sheets.py [diagnoses] [structures]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from synthskin.conventions import DIAGNOSES  # noqa: E402
+from synthskin.draw import draw  # noqa: E402
+from synthskin.physics.engine import Engine, RenderSettings  # noqa: E402
+from synthskin.preset import load_preset  # noqa: E402
+
+OUT = ROOT / "docs" / "img"
+TONES = ("fst2", "fst5")
+#: Index of the sample of each variant that is shown: one with many of its structures, about 6 mm across.
+INDEX = {
+    "superficial_spreading": 11, "nodular": 30, "lentigo_maligna": 18, "hypomelanotic": 18, "acral_lentiginous": 36,
+    "reticular": 16, "globular": 5, "growing": 36, "homogeneous": 29, "dermal": 22, "spitz_starburst": 20, "blue": 2,
+    "acral": 33, "bcc_nodular": 25, "bcc_superficial": 13, "bcc_pigmented": 13, "actinic_keratosis": 35,
+    "pigmented_actinic_keratosis": 17, "bowen": 35, "seborrhoeic_keratosis": 6, "pale_keratosis": 15,
+    "solar_lentigo": 35, "lichenoid_keratosis": 31, "dermatofibroma": 22, "homogeneous_dermatofibroma": 6,
+    "cherry_angioma": 21, "angiokeratoma": 2, "deep_haemangioma": 2,
+}
+SETS = ("hair.count=0", "hair.vellus_count=0", "camera.field_of_view_mm=10",
+        "camera.dermoscopic_type=contact polarized", "lesion.centre_x_mm=0", "lesion.centre_y_mm=0")
+
+
+def save(rows: list[list[np.ndarray]], path: Path, names: list[str]) -> None:
+    """Tiles with a name over each column."""
+    picture = Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows]))
+    pen = ImageDraw.Draw(picture)
+    tile = rows[0][0].shape[0]
+    for k, name in enumerate(names):
+        pen.text((k * tile + 4, 2), name, fill=(20, 20, 20))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, quality=88)
+    print(path.relative_to(ROOT), f"{path.stat().st_size / 1e3:.0f} kB", flush=True)
+
+
+def diagnoses() -> None:
+    engine = Engine(RenderSettings(size_px=192, spp=15))
+    for diagnosis in DIAGNOSES:
+        preset = load_preset(diagnosis.lower())
+        names = [variant.name for variant in preset.reachable]
+        rows = []
+        for tone in TONES:
+            row = []
+            for name in names:
+                chosen = preset.with_sets(SETS).with_diagnosis(f"{diagnosis}/{name}=1").with_tones(f"{tone}=1")
+                row.append(engine.render(draw(chosen, 0, INDEX.get(name, 0))).image)
+            rows.append(row)
+        save(rows, OUT / f"diagnosis_{diagnosis.lower()}.jpg", names)
+
+
+def structures() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import structures as bench
+
+    engine = Engine(RenderSettings(size_px=128, spp=15))
+    rows = []
+    for name in bench.CASES:
+        kind = "contact non-polarized" if name in bench.UNPOLARISED else "contact polarized"
+        rows.append([bench.picture_of(engine, name, f"fst{k}", kind, 0).image for k in range(1, 7)])
+    half = (len(rows) + 1) // 2
+    rows += [[np.full_like(rows[0][0], 255)] * 6] * (2 * half - len(rows))
+    both = [a + b for a, b in zip(rows[:half], rows[half:], strict=True)]
+    picture = Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in both]))
+    pen = ImageDraw.Draw(picture)
+    for k, name in enumerate(bench.CASES):
+        pen.text((4 + 768 * (k // half), (k % half) * 128 + 2), name, fill=(20, 20, 20))
+    path = OUT / "structures.jpg"
+    picture.save(path, quality=85)
+    print(path.relative_to(ROOT), f"{path.stat().st_size / 1e3:.0f} kB", flush=True)
+
+
+if __name__ == "__main__":
+    for what in sys.argv[1:] or ["diagnoses", "structures"]:
+        {"diagnoses": diagnoses, "structures": structures}[what]()

@@ -164,8 +164,9 @@ def main() -> None:
         sheet.append(np.concatenate(pictures, axis=1))
     if arguments.sheet:
         arguments.sheet.write_bytes(png_bytes(np.concatenate([r[::2, ::2] for r in sheet]), SOURCE_TYPES["physics"]))
-    if arguments.only == ",".join(CASES):
-        RESULT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    kept = {name: {**before.get(name, {}), **rows.get(name, {})} for name in CASES if name in before or name in rows}
+    RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ class Overlaid(NamedTuple):
 class Drawing(NamedTuple):
     """Hair as it lies over a picture: light kept (h, w, 3), light returned (h, w, 3), covered pixels (h, w)."""
 
-    kept: NDArray[np.float16]
-    sheen: NDArray[np.float16]
+    kept: F32
+    sheen: F32
     covered: NDArray[np.bool_]
 
 
@@ -142,8 +142,7 @@ class HairOverlay(_Overlay):
             if (slot, size) not in self._drawn:
                 self._drawn[slot, size] = self._strands(self._record(f"{self.seed}|pool|{slot}"), size)
             drawing = Drawing(*(_turned(values, turn) for values in self._drawn[slot, size]))
-        result = linear * drawing.kept.astype(np.float32) + drawing.sheen.astype(np.float32)
-        return result, drawing.covered
+        return linear * drawing.kept + drawing.sheen, drawing.covered
 
     def _strands(self, record: SampleRecord, size: int) -> Drawing:
         from synthskin.physics import hair, strands
@@ -158,7 +157,7 @@ class HairOverlay(_Overlay):
         lit = strands.shadows(through[1, ..., 0], height, view, record.camera.ring_elevation_deg, size)
         seen = through[::-1].reshape(3, size, factor, size, factor, 2).mean((2, 4)).transpose(1, 2, 0, 3)  # red first
         kept = seen[..., 0] * lit[..., None]
-        return Drawing(kept.astype(np.float16), seen[..., 1].astype(np.float16), hair.hair_mask(grown, size, view))
+        return Drawing(kept.astype(np.float32), seen[..., 1].astype(np.float32), hair.hair_mask(grown, size, view))
 
 
 def _turned(values: NDArray[Any], turn: int) -> NDArray[Any]:

@@ -19,7 +19,7 @@ VEIL_UM = 12.0
 GRAIN_FRACTION = 0.4  # melanosome fraction of a macrophage of peppering
 NEST_UM = 7.0
 LEAF_UM = 6.0
-STREAK_FIBROSIS = 0.12
+STREAK_FIBROSIS = 0.25
 
 
 def veil(ground: Ground, layers: Layers) -> None:
@@ -107,7 +107,7 @@ def shiny_white_streaks(ground: Ground, layers: Layers) -> None:
     t = np.linspace(-1, 1, 9, dtype=np.float32)
     px = x[:, None] + (half * np.cos(angle))[:, None] * t
     py = y[:, None] + (half * np.sin(angle))[:, None] * t
-    radius = np.broadcast_to(0.038 * np.sqrt(np.clip(1.05 - t**2, 0, 1)), px.shape).astype(np.float32)
+    radius = np.broadcast_to(0.05 * np.sqrt(np.clip(1.05 - t**2, 0, 1)), px.shape).astype(np.float32)
     thickness = strokes(ground, px.astype(np.float32), py.astype(np.float32), radius)
     where = np.minimum(thickness / np.float32(35), 1)
     shine = layers.get("birefringence")

@@ -91,6 +91,8 @@ def finer(tissue: Any) -> Any:
     def twice(values: F32) -> F32:
         return values.repeat(2, 0).repeat(2, 1)
 
+    extra = ("keratin_to_mm", "keratin_scale", "dermal_scale", "birefringence")
+    maps = {name: twice(value) for name in extra if (value := getattr(tissue, name)) is not None}
     return dataclasses.replace(
         tissue,
         column_mm=tissue.column_mm / 2,
@@ -99,6 +101,7 @@ def finer(tissue: Any) -> Any:
         dej_mm=twice(tissue.dej_mm),
         melanin_coarse=twice(tissue.melanin_coarse),
         blood_coarse=twice(tissue.blood_coarse),
+        **maps,
     )
 
 

@@ -153,7 +153,9 @@ class HairOverlay(_Overlay):
         view, factor = self.field_of_view_mm, max(1, round(DRAWING_PX / size))
         grown = hair.grow_hair(record)
         offset, height, owner = strands.rasterise(grown, size * factor, view)
-        through = strands.transmission(offset, owner, grown, record.hair.eumelanin, record.hair.pheomelanin)
+        through = strands.transmission(
+            offset, owner, grown, record.hair.eumelanin, record.hair.pheomelanin, view / (size * factor)
+        )
         lit = strands.shadows(through[1, ..., 0], height, view, record.camera.ring_elevation_deg, size)
         seen = through[::-1].reshape(3, size, factor, size, factor, 2).mean((2, 4)).transpose(1, 2, 0, 3)  # red first
         kept = seen[..., 0] * lit[..., None]

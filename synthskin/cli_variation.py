@@ -19,7 +19,7 @@ SppOption = Annotated[int | None, typer.Option(help="Paths a pixel (default 12, 
 SeedOption = Annotated[int, typer.Option(help="Seed; 0 is a seed.")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder to write.", show_default=False)]
 DeviceOption = Annotated[str, typer.Option(help="auto, cuda or llvm.")]
-WorkersOption = Annotated[int, typer.Option(help="Processes that render.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Processes that render.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a set.")]
 MapsOption = Annotated[bool, typer.Option("--maps", help="Write maps of melanin, blood, depth and height too.")]
 SetsOption = Annotated[list[str] | None, typer.Option("--set", help="key=value or key=low..high; several times.")]
@@ -40,7 +40,7 @@ def sweep(
     seed: Annotated[int | None, typer.Option(help="Seed (default 0).", show_default=False)] = None,
     out: OutOption = None,
     device: DeviceOption = "auto",
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
     overwrite: OverwriteOption = False,
     maps: MapsOption = False,
     sets: SetsOption = None,
@@ -83,7 +83,7 @@ def counterfactual(
     seed: SeedOption = 0,
     out: OutOption = None,
     device: DeviceOption = "auto",
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
     overwrite: OverwriteOption = False,
     maps: MapsOption = False,
     sets: SetsOption = None,
@@ -108,7 +108,7 @@ def followup(
     seed: SeedOption = 0,
     out: OutOption = None,
     device: DeviceOption = "auto",
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
     overwrite: OverwriteOption = False,
     maps: MapsOption = False,
     sets: SetsOption = None,
@@ -128,8 +128,8 @@ def followup(
 
 
 def _run(
-    preset: Any, plan: Any, groups: int, seed: int, out: Path, engine: tuple[int, int | None, str, bool], workers: int,
-    overwrite: bool, as_json: bool,
+    preset: Any, plan: Any, groups: int, seed: int, out: Path, engine: tuple[int, int | None, str, bool],
+    workers: int | None, overwrite: bool, as_json: bool,
 ) -> None:
     """Render the plan, then tell what followed."""
     from dataclasses import replace

@@ -198,18 +198,17 @@ def regressors(tissue: TissueGrid, optics: walk.Optics, top_mm: float, through: 
 
 
 def expected_factor(tissue: TissueGrid, optics: walk.Optics, top_mm: float, through: NDArray[Any]) -> NDArray[Any]:
-    """(9,): the factor of diffusion by the law fitted to skins of all tones, good to FACTOR_SD."""
+    """(9,): the factor of diffusion by the law fitted to skins of all tones, good to USUAL_SD[0]."""
     return np.asarray(np.exp(regressors(tissue, optics, top_mm, through) @ FACTOR_LAW))
 
 
 def fit_factor(design: NDArray[Any], ratio: NDArray[Any], weight: NDArray[Any], expected: float) -> NDArray[Any]:
     """(3,): least squares for `ratio` = `design` @ fit, held to what is usual: probes alone are noisy in dark skin."""
     x, y = design * weight[:, None], ratio * weight
-    usual = expected * np.array(USUAL_FIT)
-    fit = usual
-    spread = expected * np.array(USUAL_SD)
-    noise = float(np.mean((y - x @ fit) ** 2))
-    return np.asarray(fit + np.linalg.solve(x.T @ x / noise + np.diag(spread**-2.0), x.T @ (y - x @ fit) / noise))
+    usual, spread = expected * np.array(USUAL_FIT), expected * np.array(USUAL_SD)
+    left = y - x @ usual
+    noise = float(np.mean(left**2))
+    return np.asarray(usual + np.linalg.solve(x.T @ x / noise + np.diag(spread**-2.0), x.T @ left / noise))
 
 
 def tabulate(

@@ -127,6 +127,9 @@ def voxels(tissue: TissueGrid, top_mm: float, optics: walk.Optics, bands: tuple[
 
     Coarse edges lie at k (k + 4) / 192 of the zone, so that 192 even voxels hold the twelve cells exactly.
     """
+    if any(m is not None for m in (tissue.keratin_scale, tissue.dermal_scale, tissue.birefringence)):
+        raise ValueError("voxels: keratin, fibrosis, birefringence are not carried over; give a tissue without")
+
     def pick(values: F32) -> F32:
         return np.asarray(values.reshape(*values.shape[:-2], -1)[..., list(bands)], np.float32)
 

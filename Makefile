@@ -5,13 +5,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test lint validate gallery setup setup-dev llvm clean
+.PHONY: browser demo test lint validate gallery setup setup-dev llvm clean
 .DEFAULT_GOAL := demo
 
 demo: setup llvm
 	@$(VENV)/bin/synthskin render --preset fst6 --n 12 --out out/fst6-s0
 
-test: setup-dev llvm
+test: setup-dev llvm browser
 	@$(PY) -m pytest -q
 
 lint: setup-dev
@@ -25,6 +25,10 @@ validate: setup-dev llvm
 
 gallery: setup llvm
 	@$(PY) scripts/gallery.py
+
+# the report's tests open it in Chromium; where it cannot be had they are skipped and say so
+browser:
+	@sh scripts/ensure_chromium.sh
 
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev

@@ -269,7 +269,8 @@ def main(args: list[str] | None = None) -> None:
 
 def _is_ours(error: Exception) -> bool:
     """Is it one of the one-line errors meant for the user? Compared by name, so that nothing heavy is imported."""
-    names = {"PresetError", "RecordError", "DatasetError", "RunError", "DeviceError", "EngineError"}
+    names = {"PresetError", "RecordError", "DatasetError", "RunError", "DeviceError", "EngineError",
+             "SegmentError", "DiffusionError", "GanError", "BiasError"}
     return any(cls.__name__ in names and cls.__module__.startswith("synthskin") for cls in type(error).__mro__)
 
 

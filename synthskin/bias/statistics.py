@@ -199,8 +199,7 @@ def combine(
             return replace(blank, low=low, high=high, se=0.0, df=n - 1, note=_and(note, "all cases alike: exact "
                            "interval over the patients or lesions"))
         return replace(blank, se=0.0, note=_and(note, "all cases alike: no interval"))
-    parts = [*case_parts, *([(v_seeds * v / sum(w for w, _ in seed_parts), d) for v, d in seed_parts]
-                            if v_seeds > 0 else [])]
+    parts = [*case_parts, *(seed_parts if v_seeds > 0 else [])]  # cross not taken off: few seeds keep few degrees
     total = v_cases + v_seeds
     df = total**2 / sum(v**2 / d for v, d in parts if v > 0)
     se = math.sqrt(total)

@@ -116,7 +116,8 @@ def evaluate(
 
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise ClassifyError(f"--out {out}: a file in a folder that exists is needed")
-    found = judge_set(load_classifier(model, device), directory, split, batch, make_progress(verb="judging", unit="pictures"))
+    progress = make_progress(verb="judging", unit="pictures")
+    found = judge_set(load_classifier(model, device), directory, split, batch, progress)
     if found.trained_on:
         _say(f"note: {found.trained_on} of {found.overall['n']} pictures are of groups the model was trained on; these "
              "figures say little about new ones")

@@ -24,6 +24,8 @@ from synthskin.draw import hash_uniform
 TONE_WORDS: Final = ("very light", "light", "intermediate", "tan", "brown", "dark")
 #: Below this share of the mask that shows on the actual skin the caption calls the lesion barely visible.
 BARELY_VISIBLE_SHARE: Final = 0.25
+#: Structures that differ from the lesion without them by less (CIEDE2000, `attributes_delta_e`) are not spoken of.
+BARELY_SEEN_DELTA_E: Final = 1.0
 #: Question of the ABCDE rule: larger than 6 mm (Abbasi et al. 2004).
 LARGE_MM: Final = 6.0
 
@@ -146,7 +148,7 @@ class Facts:
             lesion_seen=bool(box),
             across_mm=across,
             cut=cut,
-            structures=_seen(row["attributes"], kind),
+            structures=_seen(row["attributes"], kind, row["attributes_delta_e"]),
             artefacts=tuple(row["artefacts"]),
             ink=_INK_WORDS.get(str(artefacts.get("ink_colour")), "") if isinstance(artefacts, dict) else "",
             hair_share=None if hair is None else float((hair > 0).mean()),
@@ -154,9 +156,15 @@ class Facts:
         )
 
 
-def _seen(names: Sequence[str], dermoscopic_type: str | None) -> tuple[str, ...]:
-    """Structures to speak of: an atypical network is not told twice, white streaks show between polarisers alone."""
+def _seen(
+    names: Sequence[str], dermoscopic_type: str | None, delta_e: Sequence[float] = ()
+) -> tuple[str, ...]:
+    """Structures to speak of: an atypical network is not told twice, white streaks show between polarisers alone.
+
+    What differs from the lesion without it by less than a CIEDE2000 of 1 is there, but nobody sees it on this skin.
+    """
     hidden = {"pigment_network"} if "atypical_pigment_network" in names else set()
+    hidden |= {name for name, value in zip(names, delta_e, strict=False) if value < BARELY_SEEN_DELTA_E}
     if dermoscopic_type != "contact polarized":
         hidden.add("shiny_white_streaks")
     return tuple(name for name in names if name not in hidden)

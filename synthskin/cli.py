@@ -14,7 +14,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import typer
 
 from synthskin import __version__
+from synthskin.cli_audit import register_audit
+from synthskin.cli_classify import register_classifier
 from synthskin.cli_data import register
+from synthskin.cli_gan import register_gan
+from synthskin.cli_segment import register_segmenter
 from synthskin.cli_variation import register_variations
 from synthskin.conventions import default_spp
 
@@ -219,6 +223,10 @@ def doctor(
 
 register(app)
 register_variations(app)
+register_gan(app)
+register_segmenter(app)
+register_classifier(app)
+register_audit(app)
 
 
 def _print_profile(timings_s: dict[str, float], made: int, seconds: float) -> None:
@@ -270,7 +278,7 @@ def main(args: list[str] | None = None) -> None:
 def _is_ours(error: Exception) -> bool:
     """Is it one of the one-line errors meant for the user? Compared by name, so that nothing heavy is imported."""
     names = {"PresetError", "RecordError", "DatasetError", "RunError", "DeviceError", "EngineError",
-             "SegmentError", "DiffusionError", "GanError", "BiasError"}
+             "SegmentError", "DiffusionError", "GanError", "BiasError", "ClassifyError"}
     return any(cls.__name__ in names and cls.__module__.startswith("synthskin") for cls in type(error).__mro__)
 
 

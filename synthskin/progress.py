@@ -7,16 +7,19 @@ import time
 from typing import Any, TextIO
 
 
-def make_progress(stream: TextIO | None = None, verb: str = "rendering") -> RichProgress | PlainProgress:
+def make_progress(
+    stream: TextIO | None = None, verb: str = "rendering", unit: str = "samples"
+) -> RichProgress | PlainProgress:
     stream = stream or sys.stderr
-    return RichProgress(verb) if stream.isatty() else PlainProgress(stream, verb=verb)
+    return RichProgress(verb) if stream.isatty() else PlainProgress(stream, verb=verb, unit=unit)
 
 
 class PlainProgress:
     """A line at the start, then at most one every `every_s` seconds, and one at the end."""
 
-    def __init__(self, stream: TextIO, every_s: float = 10.0, verb: str = "rendering") -> None:
+    def __init__(self, stream: TextIO, every_s: float = 10.0, verb: str = "rendering", unit: str = "samples") -> None:
         self._stream = stream
+        self._unit = unit
         self._verb = verb
         self._every_s = every_s
         self._total = self._first = 0
@@ -26,7 +29,7 @@ class PlainProgress:
         self._total, self._first = total, done
         self._started = self._last = time.monotonic()
         kept = f", {done} kept from before" if done else ""
-        self._say(f"{self._verb} {total} samples{kept}")
+        self._say(f"{self._verb} {total} {self._unit}{kept}")
 
     def step(self, done: int) -> None:
         now = time.monotonic()
@@ -35,7 +38,7 @@ class PlainProgress:
         self._last = now
         rate = (done - self._first) / max(now - self._started, 1e-9)
         left = (self._total - done) / rate if rate > 0 else 0.0
-        self._say(f"{done}/{self._total} samples, {rate:.2f}/s, {clock(left)} left")
+        self._say(f"{done}/{self._total} {self._unit}, {rate:.2f}/s, {clock(left)} left")
 
     def stop(self) -> None:
         pass

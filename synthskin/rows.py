@@ -50,6 +50,7 @@ def make_sample(record: SampleRecord, rendered: Rendered, index: int | None = No
     index = record.index if index is None else index
     attributes = {name: array for name, array in sorted(rendered.attributes.items()) if array.any()}
     artefacts = {name: array for name, array in sorted(rendered.artefacts.items()) if array.any()}
+    seen: dict[str, float] = getattr(rendered, "attributes_delta_e", {})
     instances, boxes, kinds = _lesions(record, rendered)
     healthy = record.diagnosis == HEALTHY
     box: list[Any] = bounding_box(rendered.mask)
@@ -61,6 +62,7 @@ def make_sample(record: SampleRecord, rendered: Rendered, index: int | None = No
         "mask_file_name": f"masks/{name}.png",
         "hair_file_name": f"hair/{name}.png",
         "attributes": list(attributes),
+        "attributes_delta_e": [_rounded(seen[name]) for name in attributes] if set(attributes) <= set(seen) else [],
         "artefacts": list(artefacts),
         "index": index,
         "seed": record.seed,

@@ -26,8 +26,8 @@ from synthskin.run.request import RunError
 
 #: Keys of a row that follow from the inputs; all others are equal among siblings, index and file names aside.
 DERIVED: Final = (
-    "attributes", "artefacts", "ita_deg", "ita_image_deg", "ita_class", "contrast", "visible_delta_e", "bbox", "boxes",
-    "lesions", "dermoscopic_type", "caption",
+    "attributes", "attributes_delta_e", "artefacts", "ita_deg", "ita_image_deg", "ita_class", "contrast",
+    "visible_delta_e", "bbox", "boxes", "lesions", "dermoscopic_type", "caption",
 )
 #: Keys that name a sample, and the inputs themselves.
 _NAMES: Final = ("index", "file_name", "mask_file_name", "hair_file_name", "params")

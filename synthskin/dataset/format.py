@@ -45,6 +45,7 @@ ROW_KEYS: Final[dict[str, tuple[str, bool]]] = {
     "mask_file_name": ("str", True),
     "hair_file_name": ("str", True),
     "attributes": ("names", False),
+    "attributes_delta_e": ("floats", False),
     "artefacts": ("names", False),
     "index": ("int", False),
     "seed": ("int", False),
@@ -84,6 +85,8 @@ ROW_KEYS: Final[dict[str, tuple[str, bool]]] = {
     "checkpoint": ("str", True),
     "params": ("str", False),
 }
+#: Keys that older rows of this format lack, and what they are read as.
+_ADDED: Final[dict[str, Any]] = {"attributes_delta_e": []}
 _VOCABULARY: Final[dict[str, tuple[Any, ...]]] = {
     "generator": GENERATORS,
     "mask_status": MASK_STATUS,
@@ -176,6 +179,8 @@ def parse_row(line: str | bytes) -> dict[str, Any]:
         raise DatasetError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
         raise DatasetError("not a JSON object")
+    for key, nothing in _ADDED.items():
+        row.setdefault(key, list(nothing))
     faults = check_row(row)
     if faults:
         raise DatasetError(faults[0])
@@ -216,6 +221,8 @@ def _check_consistency(row: Mapping[str, Any]) -> list[str]:
         faults.append(f"benign_malignant={row['benign_malignant']} does not fit diagnosis={row['diagnosis']}")
     if len(row["bbox"]) not in (0, 4):
         faults.append(f"bbox={short(row['bbox'])}: [x, y, w, h] or [] is needed")
+    if len(row["attributes_delta_e"]) not in (0, len(row["attributes"])):
+        faults.append("attributes_delta_e: one number a structure is needed, or none")
     if len(row["lesions"]) not in (0, len(row["boxes"])):
         faults.append("lesions: one diagnosis a box is needed")
     if (row["ita_class"] is None) != (row["tone_source"] is None):

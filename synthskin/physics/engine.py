@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthskin.physics import anatomy, artefacts, camera, clinical, environment, flat_skin, labels, region, render
+from synthskin.physics import (
+    anatomy,
+    artefacts,
+    camera,
+    clinical,
+    environment,
+    flat_skin,
+    labels,
+    region,
+    render,
+    visibility,
+)
 from synthskin.physics.hair import hair_mask
 from synthskin.physics.llvm import DeviceError
 from synthskin.record import SampleRecord
@@ -47,6 +58,7 @@ class RenderSettings:
 class RenderedSample:
     """A finished sample. Pictures are (h, w, 3), masks (h, w) with 0 or 255; see docs/dataset.md.
 
+    attributes_delta_e is how much each structure shows on this skin (visibility.structure_delta_e).
     instances and diagnoses are those of a region with several lesions: a label map, 0 = skin, and a class a label.
     """
 
@@ -63,6 +75,7 @@ class RenderedSample:
     timings_s: dict[str, float] = field(default_factory=dict)
     instances: U8 | None = None
     diagnoses: tuple[str, ...] = ()
+    attributes_delta_e: dict[str, float] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
 
 
@@ -202,6 +215,8 @@ class Engine:
                 maps = {name: view.picture(value) for name, value in maps.items()}
             artefact_masks = {name: value for name, value in sorted((artefact_masks | far).items()) if value.any()}
             attributes = {name: value for name, value in attributes.items() if value.any()}
+            shown = {} if record.camera.view == "region" else visibility.structure_delta_e(
+                record, attributes, tissue.dej_mm.shape[0], tissue.column_mm)
             ita_image, contrast = camera.measure(
                 image, mask, hair, shot.camera, artefacts.hides_skin(artefact_masks, size)
             )
@@ -220,6 +235,7 @@ class Engine:
             timings_s=dict(self.timings),
             instances=instances,
             diagnoses=diagnoses,
+            attributes_delta_e=shown,
             description={"steps": picture.steps},
         )
 

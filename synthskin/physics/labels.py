@@ -8,6 +8,7 @@ Colours are unpolarised: what depolarises at once (shiny white streaks) is no re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +36,7 @@ _BLEACHED = 0.25  # share of the skin's melanin in the second table of an actual
 
 
 @dataclass(frozen=True, slots=True)
-class _Colours:
+class Colours:
     """How columns look on one skin.
 
     table     over the lesion's pigment and blood
@@ -83,7 +84,7 @@ def delta_e_map(
     skin: Skin | None = None,
 ) -> F64:
     """CIEDE2000 (size_px, size_px) of the blurred lesion against its twin, on `skin` or on REFERENCE_SKIN."""
-    colours = _Colours(reference_table(_nest_depth_um(lesion))) if skin is None else _colours_on(lesion, skin)
+    colours = Colours(reference_table(_nest_depth_um(lesion))) if skin is None else colours_on([lesion], skin)
     coarse, cell_mm = _delta_e_of_columns(lesion, colours, column_mm)
     along = _resampling(coarse.shape[0], cell_mm, origin_mm, field_of_view_mm, size_px)
     return np.asarray((along @ (along @ coarse).T).T)
@@ -106,32 +107,35 @@ def _nest_depth_um(lesion: LesionField) -> float:
     return lesion.dermal_depth_um * (0.55 + 0.9 * maturity)
 
 
-def _table_for(lesion: LesionField, skin: Skin) -> ColourTable:
-    """A small table over the lesion's own range on the actual skin."""
-    tops = tuple(max(float(v.max()), 0.05) for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um))
-    low, high = min(1.0, float(lesion.blood_factor.min())), max(1.0, float(lesion.blood_factor.max()))
+def _table_for(lesions: Sequence[LesionField], skin: Skin) -> ColourTable:
+    """A small table over the range of the lesions on the actual skin."""
+    tops = tuple(max(float(getattr(own, name).max()) for own in lesions) for name in
+                 ("epidermal_um", "junctional_um", "dermal_um"))
+    epidermal, junctional, dermal = (max(top, 0.05) for top in tops)
+    low = min(1.0, *(float(own.blood_factor.min()) for own in lesions))
+    high = max(1.0, *(float(own.blood_factor.max()) for own in lesions))
     blood = [low, high] if high > low * 1.001 else [1.0]
     return build_table(
-        skin, _nest_depth_um(lesion), _ACTUAL_COUNTS, blood, (tops[0], tops[1], tops[2]), _ACTUAL_COSINES
+        skin, _nest_depth_um(lesions[0]), _ACTUAL_COUNTS, blood, (epidermal, junctional, dermal), _ACTUAL_COSINES
     )
 
 
-def _colours_on(lesion: LesionField, skin: Skin) -> _Colours:
-    """Colours on an actual skin."""
-    table = _table_for(lesion, skin)
+def colours_on(lesions: Sequence[LesionField], skin: Skin) -> Colours:
+    """Colours on an actual skin, for lesions that differ in their structures."""
+    table = _table_for(lesions, skin)
     bleached = None
-    if lesion.skin_melanin is not None:
-        bleached = _table_for(lesion, replace(skin, melanosome_fraction=_BLEACHED * skin.melanosome_fraction))
+    if any(own.skin_melanin is not None for own in lesions):
+        bleached = _table_for(lesions, replace(skin, melanosome_fraction=_BLEACHED * skin.melanosome_fraction))
 
     def column(s: Skin) -> float:
         return s.melanosome_fraction * s.epidermis_thickness_um
 
     more = max(column(skin) - column(REFERENCE_SKIN), 0.0)
     share = skin.basal_melanin_share
-    return _Colours(table, bleached, (more * (1 - share), more * share))
+    return Colours(table, bleached, (more * (1 - share), more * share))
 
 
-def _xyz(lesion: LesionField, colours: _Colours, where: Mask, extra: Mask | None) -> F32:
+def _xyz(lesion: LesionField, colours: Colours, where: Mask, extra: Mask | None) -> F32:
     """XYZ (k, 3) of the picked columns; `extra` is part of `where`."""
     parts = [v[where] for v in (lesion.epidermal_um, lesion.junctional_um, lesion.dermal_um, lesion.blood_factor)]
     found = colours.table.xyz(*parts)
@@ -152,7 +156,18 @@ def _xyz(lesion: LesionField, colours: _Colours, where: Mask, extra: Mask | None
     return found
 
 
-def _delta_e_of_columns(lesion: LesionField, how: _Colours, column_mm: float) -> tuple[F64, float]:
+def xyz_map(lesion: LesionField, colours: Colours, where: Mask) -> F32:
+    """XYZ (n, n, 3) of the columns in `where`, and of the lesion-free skin elsewhere."""
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
+    found = np.empty((*where.shape, 3), np.float32)
+    found[:] = colours.table.xyz(zero, zero, zero, one)[0]
+    if where.any():
+        extra = lesion_extra.has_extra(lesion)
+        found[where] = _xyz(lesion, colours, where, None if extra is None else extra & where)
+    return found
+
+
+def _delta_e_of_columns(lesion: LesionField, how: Colours, column_mm: float) -> tuple[F64, float]:
     """CIEDE2000 on averaged columns and their width."""
     n = lesion.epidermal_um.shape[0]
     factor = max(f for f in (1, 2, 3, 4) if n % f == 0 and (f == 1 or f * column_mm <= _GRID_MM))

@@ -60,13 +60,27 @@ STRUCTURES: tuple[Callable[[Ground, Layers], None], ...] = (
 
 def grow(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float) -> LesionField:
     """The lesion of `record` on columns with 1-D centres x_mm, y_mm from the middle of the picture."""
+    return grow_together([record], x_mm, y_mm, column_mm)[0]
+
+
+def grow_together(records: list[SampleRecord], x_mm: F32, y_mm: F32, column_mm: float) -> list[LesionField]:
+    """Lesions that differ in structures alone: all grow on the front, and within the reach, of the first."""
+    record = records[0]
     lesion = record.lesion
     arrival = arrival_map(record, x_mm, y_mm)
     # where the front was slow, isochrones lie close; without this the border would be cut off sharply there
     gy, gx = np.gradient(arrival, np.float32(column_mm * 2 / lesion.diameter_mm))
     crowding = np.clip(np.sqrt(gx * gx + gy * gy), np.float32(0.7), np.float32(6)) ** np.float32(0.75)
     box = _reach(record, arrival, crowding, column_mm)
-    inner = _grow_in(record, x_mm[box[1]], y_mm[box[0]], column_mm, arrival[box], crowding[box])
+    return [
+        _in_place(_grow_in(one, x_mm[box[1]], y_mm[box[0]], column_mm, arrival[box], crowding[box]), arrival, box)
+        for one in records
+    ]
+
+
+def _in_place(inner: LesionField, arrival: F32, box: tuple[slice, slice]) -> LesionField:
+    """What has grown in `box`, on all columns."""
+    arrival = arrival.copy()
     arrival[box] = inner.arrival
 
     def whole(part: Any, outside: float = 0) -> Any:

@@ -1,0 +1,145 @@
+"""Do renders look like photographs? A two-sample test of NV and MEL renders against 555 real dermoscopic photographs.
+
+    python benchmarks/realism.py RENDERS_DIR [--out benchmarks/results/realism_NAME.json] [--half develop|report]
+        [--size 128] [--no-cnn] [--top 40] [--kinds NV,MEL] [--photographs DIR]
+
+Both sides are cut to the central square, resized and JPEG-coded alike. The photographs (ISIC UDA-1, CC0) are halved
+by a hash of their id: `develop` is what the model is improved against, `report` is looked at once, at the end.
+Lesion and skin are found by one automatic rule on both sides; where the renders have exact masks, their agreement with
+it is told. Effects are (renders - photographs) in standard deviations of the photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from synthskin.bias import alike
+from synthskin.bias import compare_statistics as cs
+from synthskin.dataset.encode import read_png
+from synthskin.dataset.photo import load_photo
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_dermoscopy"
+PARTS = ("skin", "lesion", "whole")
+
+
+def half_of(isic_id: str) -> str:
+    return "develop" if hashlib.sha256(isic_id.encode()).digest()[0] % 2 == 0 else "report"
+
+
+def photographs(folder: Path, half: str, size: int, kinds: set[str]) -> alike.Group:
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if half_of(row["isic_id"]) == half and row["diagnosis"] in kinds]
+    images = [cs.fitted(load_photo(folder / row["file_name"]), size) for row in rows]
+    ids, labels = [row["isic_id"] for row in rows], [row["diagnosis"] for row in rows]
+    key = hashlib.sha256(Path(cs.__file__).read_bytes() + repr((half, size, sorted(kinds), ids)).encode()).hexdigest()
+    cache = Path(tempfile.gettempdir()) / f"synthskin-realism-{key[:16]}.json"
+    if cache.is_file():
+        found = json.loads(cache.read_text())
+        return alike.Group(np.stack(images), tuple(found), tuple(ids), tuple(labels))
+    group = alike.make_group(images, ids, labels)
+    cache.write_text(json.dumps(group.statistics))
+    return group
+
+
+def renders(folder: Path, size: int, kinds: set[str]) -> tuple[alike.Group, list[dict], list[float], list[int]]:
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines() if line.strip()]
+    rows = [row for row in rows if row["diagnosis"] in kinds and row["modality"] == "dermoscopic"]
+    images, overlap, sides = [], [], []
+    for row in rows:
+        picture = read_png(folder / row["file_name"])
+        sides.append(min(picture.shape[:2]))
+        images.append(cs.fitted(picture, size))
+        if row["mask_file_name"]:
+            mask = cs.fitted_mask(read_png(folder / row["mask_file_name"]), size)
+            lesion, _ = cs.find_lesion(cs.to_lab(images[-1]))
+            overlap.append(float((mask & lesion).sum() / max((mask | lesion).sum(), 1)))
+    group = alike.make_group(images, [row["group_id"] for row in rows], [row["diagnosis"] for row in rows])
+    return group, rows, overlap, sides
+
+
+def table(found: list[alike.Giveaway], names: list[str]) -> str:
+    by = {g.name: g for g in found}
+    lines = [f"{'':34} {'real mean':>10} {'sd':>7} {'render':>9} {'sd':>7} {'effect':>7} {'AUC':>6}"]
+    for name in names:
+        if name in by:
+            g = by[name]
+            lines.append(f"{name:34} {g.first:10.3f} {g.first_sd:7.3f} {g.second:9.3f} {g.second_sd:7.3f} "
+                         f"{g.effect:+7.2f} {g.auc:6.3f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("renders", type=Path)
+    parser.add_argument("--photographs", type=Path, default=REAL)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--half", choices=("develop", "report"), default="develop")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--top", type=int, default=40)
+    parser.add_argument("--kinds", default="NV,MEL")
+    parser.add_argument("--no-cnn", action="store_true")
+    args = parser.parse_args()
+    kinds = set(args.kinds.split(","))
+    real = photographs(args.photographs, args.half, args.size, kinds)
+    made, rows, overlap, sides = renders(args.renders, args.size, kinds)
+    linear = alike.linear_auc(real, made)
+    colour = alike.linear_auc(real, made, [n for n in real.statistics[0] if _is_colour(n)])
+    texture = alike.linear_auc(real, made, [n for n in real.statistics[0] if not _is_colour(n)])
+    cnn = None if args.no_cnn else alike.cnn_auc(real, made)
+    ranked, apart = alike.giveaways(real, made), alike.distances(real, made)
+
+    print(f"{len(real)} photographs ({args.half} half), {len(made)} renders of {args.renders.name}, {args.size} px")
+    if min(sides) < 2 * args.size:
+        print(f"note: renders of {min(sides)} px are reduced less than the photographs (320 px): "
+              "the finest scale is not compared alike")
+    for name, auc in (("linear, all", linear), ("linear, colour", colour), ("linear, texture", texture), ("CNN", cnn)):
+        if auc is not None:
+            print(f"AUC {name:16} {auc.auc:.3f}  ({auc.low:.3f} to {auc.high:.3f})")
+    print("distances  " + "  ".join(f"{k} {v:.2f}" for k, v in apart.items()))
+    if overlap:
+        print(f"automatic against exact masks of the renders: IoU median {np.median(overlap):.2f}, "
+              f"under 0.5 in {np.mean(np.array(overlap) < 0.5):.0%}")
+    print(f"\nwhat gives the renders away ({args.top} of {len(ranked)})")
+    print(table(ranked, [g.name for g in ranked[:args.top]]))
+    print("\nlevels")
+    print(table(ranked, [f"{p}.{c}.{m}" for p in PARTS for c in cs.CHANNELS for m in ("mean", "sd", "p5", "p95")]
+                + [f"{p}.{m}" for p in PARTS for m in ("chroma.mean", "hue.median")]
+                + [f"lesion-skin.{c}" for c in (*cs.CHANNELS, "delta_e76")]
+                + ["lesion.share", "surround.share", "lesion.border.gradient"]
+                + [f"skin.corner-middle.{c}" for c in cs.CHANNELS]))
+    print("\ncontrast by scale (px)")
+    print(table(ranked, [f"{p}.contrast.{s}.{m}" for p in ("skin", "lesion") for m in (*cs.CHANNELS, "ab/L", "kurtosis")
+                         for s in ("<1", *cs.BANDS)]))
+    print("\nspectrum, log10 power, coarse to fine")
+    print(table(ranked, [f"spectrum.{c}.{k}" for c in cs.CHANNELS for k in range(cs.SPECTRUM_BANDS)]))
+    order = np.argsort(linear.scores[len(real):])
+    print("\nrenders (index) that pass best:", *[rows[k]["index"] for k in order[:12]])
+    print("renders that pass worst:       ", *[rows[k]["index"] for k in order[::-1][:12]])
+    if args.out is not None:
+        result = {"renders": args.renders.name, "n_renders": len(made), "n_photographs": len(real), "half": args.half,
+                  "size_px": args.size, "render_px": min(sides), "jpeg_quality": cs.JPEG_QUALITY,
+                  "set_hash": rows[0]["set_hash"], "linear": linear.to_dict(), "linear_colour": colour.to_dict(),
+                  "linear_texture": texture.to_dict(), "cnn": None if cnn is None else cnn.to_dict(),
+                  "distances": {k: round(v, 4) for k, v in apart.items()},
+                  "automatic_mask_iou_median": round(float(np.median(overlap)), 4) if overlap else None,
+                  "giveaways": [{"name": g.name, "auc": round(g.auc, 4), "effect": round(g.effect, 3),
+                                 "photographs": [round(g.first, 4), round(g.first_sd, 4)],
+                                 "renders": [round(g.second, 4), round(g.second_sd, 4)]} for g in ranked]}
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"written {args.out}", file=sys.stderr)
+
+
+def _is_colour(name: str) -> bool:
+    return not any(word in name for word in ("contrast.", "spectrum.", "gradient"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Bias studies: skin tone, comparison of sets, declared experiments and audits. Imports are inside the modules."""

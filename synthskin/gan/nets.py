@@ -1,0 +1,185 @@
+"""Generators and discriminators that several methods share.
+
+ResNet and U-Net generators and the 70-pixel PatchGAN as in Zhu et al. 2017 (CycleGAN; the ResNet after Johnson et al.
+2016) and Isola et al. 2017 (pix2pix); down- and upsampling with binomial filters as in Zhang 2019 for CUT (Park et al.
+2020). All take and give (n, c, h, w) with pictures in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def initialised(net: nn.Module, key: int, gain: float = 0.02) -> nn.Module:
+    """The net with convolutions drawn from N(0, gain) (Radford et al. 2016) and biases 0, keyed by `key` alone."""
+    source = torch.Generator().manual_seed(key)
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            with torch.no_grad():
+                module.weight.normal_(0.0, gain, generator=source)
+                if module.bias is not None:
+                    module.bias.zero_()
+    return net
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.InstanceNorm2d(channels)
+
+
+class BlurDown(nn.Module):
+    """Half the size after the filter [1, 2, 1] (Zhang 2019)."""
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 2.0, 1.0])
+        kernel = row[:, None] * row[None, :] / 16.0
+        self.register_buffer("kernel", kernel.repeat(channels, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), self.kernel, stride=2, groups=x.shape[1])
+
+
+class BlurUp(nn.Module):
+    """Twice the size through the filter [1, 3, 3, 1] (Zhang 2019)."""
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        kernel = row[:, None] * row[None, :] / 16.0
+        self.register_buffer("kernel", kernel.repeat(channels, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(x, (1, 1, 1, 1), "replicate")
+        return F.conv_transpose2d(padded, self.kernel, stride=2, padding=3, groups=x.shape[1])
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), _norm(channels), nn.ReLU(True),
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), _norm(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ResnetGenerator(nn.Module):
+    """c7s1-w, d2w, d4w, `blocks` residual blocks, u2w, uw, c7s1-3: 11.378 M parameters with width 64 and 9 blocks.
+
+    filtered   downsampling and upsampling through binomial filters (CUT's generator) instead of by stride
+    Sizes must be multiples of 4. `features(x, layers)` gives the activations after the numbered layers.
+    """
+
+    def __init__(self, width: int = 64, blocks: int = 9, inputs: int = 3, filtered: bool = False) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(inputs, width, 7), _norm(width), nn.ReLU(True)]
+        self.channels = [inputs, width, width, width]  # of the output of each layer
+        for k in range(2):
+            c = width * 2**k
+            more: list[nn.Module] = [nn.Conv2d(c, 2 * c, 3, 1 if filtered else 2, 1), _norm(2 * c), nn.ReLU(True)]
+            layers += [*more, BlurDown(2 * c)] if filtered else more
+            self.channels += [2 * c] * (4 if filtered else 3)
+        layers += [ResnetBlock(4 * width) for _ in range(blocks)]
+        self.channels += [4 * width] * blocks
+        for k in (2, 1):
+            c = width * 2**k
+            layers += ([BlurUp(c), nn.Conv2d(c, c // 2, 3, 1, 1)] if filtered
+                       else [nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1)])
+            layers += [_norm(c // 2), nn.ReLU(True)]
+        self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
+
+    def forward(self, x: Tensor, layers: Sequence[int] | None = None) -> Any:
+        """(n, 3, h, w); with `layers` the list of their activations instead, and nothing after the last is computed."""
+        if layers is None:
+            return self.layers(x)
+        found = []
+        for number, layer in enumerate(self.layers):
+            x = layer(x)
+            if number in layers:
+                found.append(x)
+            if number == max(layers):
+                return found
+        raise ValueError(f"layers {list(layers)}: the generator has {len(self.layers)}")
+
+
+class UnetGenerator(nn.Module):
+    """U-Net of `downs` halvings: 54.4 M parameters with width 64 and 8 of them, for pictures of 256 (Isola 2017)."""
+
+    def __init__(self, width: int = 64, downs: int = 8, dropout: bool = True) -> None:
+        super().__init__()
+        channels = [width * min(2**k, 8) for k in range(downs)]
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for k, c in enumerate(channels):
+            conv = nn.Conv2d(3 if k == 0 else channels[k - 1], c, 4, 2, 1)
+            inner = k == downs - 1
+            self.down.append(conv if k == 0 else nn.Sequential(
+                nn.LeakyReLU(0.2), conv, *([] if inner else [_norm(c)])))
+            # upwards from the output of level k to level k - 1
+            out = 3 if k == 0 else channels[k - 1]
+            up: list[nn.Module] = [nn.ReLU(), nn.ConvTranspose2d(c if inner else 2 * c, out, 4, 2, 1)]
+            up += [nn.Tanh()] if k == 0 else [_norm(out)]
+            if dropout and 4 <= k < downs - 1:
+                up.append(nn.Dropout(0.5))
+            self.up.append(nn.Sequential(*up))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = []
+        for layer in self.down:
+            x = layer(x)
+            found.append(x)
+        for k in range(len(self.up) - 1, -1, -1):
+            x = self.up[k](x)
+            if k:
+                x = torch.cat([found[k - 1], x], 1)
+        return x
+
+
+class PatchGAN(nn.Module):
+    """Convolutional discriminator: with 3 halvings each answer sees 70 x 70 pixels; 2.765 M parameters at width 64.
+
+    forward gives the answers (n, 1, h', w'); with `features` the activations of all layers, the answers last.
+    """
+
+    def __init__(self, width: int = 64, halvings: int = 3, inputs: int = 3) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([nn.Sequential(nn.Conv2d(inputs, width, 4, 2, 1), nn.LeakyReLU(0.2))])
+        c = width
+        for k in range(1, halvings + 1):
+            out = width * min(2**k, 8)
+            stride = 1 if k == halvings else 2
+            self.stages.append(nn.Sequential(nn.Conv2d(c, out, 4, stride, 1), _norm(out), nn.LeakyReLU(0.2)))
+            c = out
+        self.stages.append(nn.Conv2d(c, 1, 4, 1, 1))
+
+    def forward(self, x: Tensor, features: bool = False) -> Any:
+        found = []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found if features else x
+
+
+def make_generator(kind: str, width: int, blocks: int, size_px: int, filtered: bool = False) -> nn.Module:
+    """The generator by its name, `resnet` or `unet`; a U-Net halves down to one pixel as far as the size allows."""
+    if kind == "resnet":
+        return ResnetGenerator(width, blocks, filtered=filtered)
+    downs = 0
+    while downs < 8 and size_px % 2 ** (downs + 1) == 0:
+        downs += 1
+    return UnetGenerator(width, downs)
+
+
+def count(net: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in net.parameters())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -53,7 +53,11 @@ class Profile:
     sharpening, radius_px   -, px   unsharp mask on luminance
     jpeg_quality            -       0 = not compressed
     jpeg_subsampling        -       0 = 4:4:4, 2 = 4:2:0
+    native_px               px      side of the sensor's picture; 0: sizes in px are those of the finished picture
     source                          citation, or 'by design'
+
+    A picture smaller than the sensor's is the sensor's picture resized: noise averages out over the pixels that are
+    joined, and what is given in px shrinks with them.
     """
 
     description: str
@@ -74,6 +78,21 @@ class Profile:
     sharpening_radius_px: float = 1.0
     jpeg_quality: int = 0
     jpeg_subsampling: int = 0
+    native_px: int = 0
+
+    def at(self, size_px: int) -> Profile:
+        """The profile for a finished picture of `size_px`, resized from `native_px` if that is larger."""
+        scale = size_px / self.native_px if self.native_px > size_px else 1.0
+        if scale == 1.0:
+            return self
+        # correlated noise averages less: over its correlation length there is nothing to average
+        kept = min(1.0, scale * max(1.0, 2 * np.sqrt(np.pi) * max(self.grain_px, self.denoise_px))) ** 2
+        quality = self.jpeg_quality and round(100 - (100 - self.jpeg_quality) * scale)
+        return replace(
+            self, shot_noise=self.shot_noise * kept, read_noise=self.read_noise * kept, jpeg_quality=quality,
+            **{name: getattr(self, name) * scale
+               for name in ("grain_px", "denoise_px", "chroma_blur_px", "sharpening_radius_px")},
+        )
 
 
 @cache
@@ -124,7 +143,7 @@ def read_profile(text: str) -> Profile:
         raise ProfileError("tone: points [in, out] that rise from in = 0 to in = 1, inside 0 to 1, are needed")
     if not -110 <= made.white_balance_mired <= 150:
         raise ProfileError("white_balance_mired: -110 to 150 is allowed")
-    for key in ("shot_noise", "read_noise", "grain_px", "denoise_px", "chroma_blur_px", "sharpening", "saturation"):
+    for key in ("shot_noise", "read_noise", "grain_px", "denoise_px", "chroma_blur_px", "sharpening", "saturation", "native_px"):
         if getattr(made, key) < 0:
             raise ProfileError(f"{key} must not be negative")
     if not (made.jpeg_quality == 0 or 20 <= made.jpeg_quality <= 100) or made.jpeg_subsampling not in (0, 1, 2):
@@ -164,8 +183,8 @@ def light_gains(mired: float, tint: float) -> F32:
 
 def develop(linear: F32, record: SampleRecord) -> F32:
     """sRGB-encoded picture (size, size, 3) in 0..1 of a linear one, before the 8 bits of `compress`."""
-    device, made = record.device, profile(record.device.profile)
-    size = linear.shape[0]
+    device, size = record.device, linear.shape[0]
+    made = profile(device.profile).at(size)
     x: Any = linear * light_gains(device.white_balance_mired, device.tint)
     x = x * light_gains(made.white_balance_mired, made.tint)
     x = x * np.float32(2.0 ** (device.exposure_ev + made.exposure_ev))
@@ -173,17 +192,17 @@ def develop(linear: F32, record: SampleRecord) -> F32:
         x = x * _cos4(size, made.vignette_half_angle_deg)[..., None]
     x = _noisy(x, record, made)
     x = np.clip(x, 0, 1)  # the sensor's full well
-    if made.denoise_px:
+    if made.denoise_px > 0.2:
         x = gaussian_filter(x, (made.denoise_px, made.denoise_px, 0), mode="nearest")
     x = x @ np.array(made.matrix, np.float32).T
     grey = (x @ LUMINANCE)[..., None]
     x = grey + np.float32(made.saturation) * (x - grey)
     table = _curve(made.tone)
     x = table.take((np.clip(x, 0, 1) * np.float32(len(table) - 1) + np.float32(0.5)).astype(np.int32))
-    if made.chroma_blur_px:
+    if made.chroma_blur_px > 0.2:
         grey = (x @ LUMINANCE)[..., None]
         x = grey + gaussian_filter(x - grey, (made.chroma_blur_px, made.chroma_blur_px, 0), mode="nearest")
-    if made.sharpening:
+    if made.sharpening and made.sharpening_radius_px > 0.2:
         grey = x @ LUMINANCE
         x = x + np.float32(made.sharpening) * (grey - gaussian_filter(grey, made.sharpening_radius_px))[..., None]
     return np.asarray(np.clip(x, 0, 1), np.float32)
@@ -191,7 +210,7 @@ def develop(linear: F32, record: SampleRecord) -> F32:
 
 def compress(image: U8, record: SampleRecord) -> U8:
     """The picture after JPEG and back, if the profile compresses."""
-    made = profile(record.device.profile)
+    made = profile(record.device.profile).at(image.shape[0])
     if not made.jpeg_quality:
         return image
     out = io.BytesIO()
@@ -222,7 +241,7 @@ def _noisy(x: F32, record: SampleRecord, made: Profile) -> F32:
     if strength == 0 or made.shot_noise + made.read_noise == 0:
         return x
     grain = keyed_rng(record, "sensor noise").standard_normal(x.shape, dtype=np.float32)
-    if made.grain_px:
+    if made.grain_px > 0.2:
         grain = gaussian_filter(grain, (made.grain_px, made.grain_px, 0), mode="wrap")
         grain /= grain.std()
     sigma = np.sqrt(made.shot_noise * np.maximum(x, 0) + made.read_noise)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from synthskin.physics.lesion import dermal as deep
 from synthskin.physics.lesion import keratin, pigment, vascular
@@ -27,6 +28,7 @@ JUNCTION_UM = 14.0  # mean thickness of pigmented basal layer of a nevus, with i
 LINE_HALF_WIDTH_MM = (0.022, 0.042)  # network lines 30-80 um wide
 LINE_SHARE = 0.36  # mean of the line pattern over an intact network
 TRANSFER_SHARE = 0.75  # share of the junction's melanin that keratinocytes carry up through the living epidermis
+TRANSFER_SPREAD_MM = 0.03  # a melanocyte serves some 36 keratinocytes around it (Fitzpatrick & Breathnach 1963)
 NOISE_LIMIT = 2.5  # standard deviations
 NEST_SHARE = 0.20  # junctional share of a globule's fraction, over `junctional_melanin`
 #: In this order: what takes pigment away comes after what brings it, and an ulcer after all.
@@ -170,7 +172,8 @@ def _grow_in(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float, arriv
     epidermal = np.float32(lesion.epidermal_melanin * LIVING_EPIDERMIS_UM) * (halo * hue + filled)
 
     # melanin taken up by keratinocytes lies above the line that made it; without it networks look blue, not brown
-    epidermal += np.float32(TRANSFER_SHARE) * junctional
+    carried = gaussian_filter(junctional, TRANSFER_SPREAD_MM / column_mm, truncate=3.0)
+    epidermal += np.float32(TRANSFER_SHARE) * carried
     junctional *= np.float32(1 - TRANSFER_SHARE)
     nests = globules(record, noise, arrival, column_mm)
     junctional += np.float32(NEST_SHARE * lesion.junctional_melanin) * nests

@@ -27,7 +27,7 @@ from synthskin.record import SampleRecord
 JUNCTION_UM = 14.0  # mean thickness of pigmented basal layer of a nevus, with its nests
 LINE_HALF_WIDTH_MM = (0.022, 0.042)  # network lines 30-80 um wide
 LINE_SHARE = 0.36  # mean of the line pattern over an intact network
-TRANSFER_SHARE = 0.75  # share of the junction's melanin that keratinocytes carry up through the living epidermis
+TRANSFER_SHARE = 0.88  # share of the junction's melanin that keratinocytes carry up through the living epidermis
 TRANSFER_SPREAD_MM = 0.03  # a melanocyte serves some 36 keratinocytes around it (Fitzpatrick & Breathnach 1963)
 NOISE_LIMIT = 2.5  # standard deviations
 NEST_SHARE = 0.20  # junctional share of a globule's fraction, over `junctional_melanin`

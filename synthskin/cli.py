@@ -15,6 +15,7 @@ import typer
 
 from synthskin import __version__
 from synthskin.cli_audit import register_audit
+from synthskin.cli_bias import register_bias
 from synthskin.cli_classify import register_classifier
 from synthskin.cli_data import register
 from synthskin.cli_gan import register_gan
@@ -227,6 +228,7 @@ register_gan(app)
 register_segmenter(app)
 register_classifier(app)
 register_audit(app)
+register_bias(app)
 
 
 def _print_profile(timings_s: dict[str, float], made: int, seconds: float) -> None:

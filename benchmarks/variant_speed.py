@@ -1,6 +1,6 @@
 """Processor time of a sample of each variant over that of a plain reticular nevus, 256 px, median of --n samples.
 
-python benchmarks/variant_speed.py [--n 3] [--only BKL/seborrhoeic_keratosis,AKIEC/bowen]
+python benchmarks/variant_speed.py [--n 3] [--only BKL,AKIEC/bowen]     results of a part join those on disk
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ def main() -> None:
     seconds("NV", "reticular")  # compiles
     names = [f"{name}/{form.name}" for name in DIAGNOSES for form in load_preset(name.lower()).reachable]
     rows = {}
-    for key in arguments.only.split(",") if arguments.only else names:
+    wanted = arguments.only.split(",") if arguments.only else names
+    for key in (name for name in names if any(name == one or name.startswith(f"{one}/") for one in wanted)):
         plain, own = seconds("NV", "reticular"), seconds(*key.split("/"))
         rows[key] = {"cpu_s": round(own, 2), "over_plain_nevus": round(own / plain, 2)}
         print(f"{key:34} {own:5.2f} s of processor, {own / plain:4.2f} of a plain nevus", flush=True)
-    if not arguments.only:
-        RESULT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+        RESULT.write_text(json.dumps({**before, **rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class CUT(Method):
 
     @classmethod
     def build(cls, options: TrainOptions) -> ResnetGenerator:
-        return ResnetGenerator(options.width, options.blocks, filtered=True)
+        return ResnetGenerator(options.width, options.blocks, filtered=True, residual=options.residual)
 
     def step(self, batch: tuple[Tensor, ...], number: int, source: torch.Generator) -> dict[str, Tensor]:
         real, wanted = batch

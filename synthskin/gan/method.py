@@ -32,6 +32,8 @@ class TrainOptions:
     batch, rate        pictures a domain a step; Adam's rate (betas 0.5, 0.999)
     width, blocks      channels of the first layer; residual blocks
     generator          resnet or unet (cyclegan)
+    residual           the generator adds to its picture instead of painting it anew (cyclegan with resnet, cut); not in
+                       the papers
     cycle, identity    weights: cycle (or reconstruction), and identity as a share of it; 1 or 0.5 in the literature
     pool               pictures in the image pool, 0 for none
     augment            auto, none, or policies of DiffAugment
@@ -50,6 +52,7 @@ class TrainOptions:
     width: int = 64
     blocks: int = 9
     generator: str = "resnet"
+    residual: bool = False
     cycle: float = 10.0
     identity: float = 0.5
     pool: int = 50
@@ -75,6 +78,8 @@ class TrainOptions:
             if not low <= getattr(self, name) <= high:
                 raise GanError(f"--{name} {getattr(self, name)}: {low:g} to {high:g} is needed")
         parse_policy(self.augment, self.change)
+        if self.residual and (self.method not in ("cyclegan", "cut") or self.generator != "resnet"):
+            raise GanError("--residual: only the resnet generator of cyclegan and cut can add to its picture")
 
     @property
     def interval(self) -> int:
@@ -188,7 +193,9 @@ def frozen(*nets: nn.Module) -> Iterator[None]:
 
 
 def make_method(options: TrainOptions, accelerator: Accelerator) -> Method:
-    return method_class(options.method)(options, accelerator)
+    with torch.random.fork_rng([]):  # spectral norms start from the global generator
+        torch.manual_seed(random_key("weights", options.seed))
+        return method_class(options.method)(options, accelerator)
 
 
 def method_class(name: str) -> type[Method]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 from skimage.color import rgb2lab
 
@@ -28,7 +29,9 @@ from synthskin.preset import Preset, load_preset
 
 RESULT = Path(__file__).with_name("results") / "structures.json"
 SIZES = Path(__file__).with_name("results") / "structure_sizes.json"
-SIZE, VIEW_MM = 256, 11.0
+SIZE, VIEW_MM = 192, 8.25
+#: Where pictures of all six tones are left for scripts/diagnosis_sheets.py.
+STRIPS = Path(__file__).resolve().parent.parent / "out" / "structures"
 NEVUS = ("lesion.diameter_mm=6", "lesion.heterogeneity=0.1", "lesion.globule_density_per_mm2=0",
          "lesion.network_strength=0.1", "lesion.junctional_melanin=0.25", "lesion.epidermal_melanin=0.04",
          "lesion.dermal_melanin=0", "lesion.regularity=0.8", "lesion.growth_time=1", "lesion.blood_factor=1.4")
@@ -132,12 +135,25 @@ def kind_of(name: str) -> str:
     return "contact non-polarized" if name in UNPOLARISED else "contact polarized"
 
 
+_held: dict[Any, Any] = {}
+
+
+def _rendered(engine: Engine, record: Any) -> Any:
+    """Hosts are shared by structures; the last of them are kept."""
+    key = json.dumps(record.to_dict())
+    if key not in _held:
+        _held[key] = engine.render(record)
+        while len(_held) > 40:
+            _held.pop(next(iter(_held)))
+    return _held[key]
+
+
 def measure(engine: Engine, name: str, tone: str, kind: str, index: int) -> dict[str, Any]:
     """Medians over the mask of `name`, with `kind` of dermoscopy."""
-    there, gone = (engine.render(record_of(name, tone, kind, index, with_it)) for with_it in (True, False))
+    there, gone = (_rendered(engine, record_of(name, tone, kind, index, with_it)) for with_it in (True, False))
     mask = there.attributes.get(name)
     if mask is None or not mask.any():
-        return {"pixels": 0, "without": 0.0, "ring": 0.0, "shown": 0.0, "label": 0.0}
+        return {"pixels": 0, "without": 0.0, "ring": 0.0, "shown": 0.0, "label": 0.0, "picture": there.image}
     where = mask > 0
     lab_there, lab_gone = (rgb2lab(p.image) for p in (there, gone))
     against = spectral.ciede2000(lab_there[where], lab_gone[where])
@@ -154,7 +170,7 @@ def measure(engine: Engine, name: str, tone: str, kind: str, index: int) -> dict
         if usable.any():
             ring = float(np.median(spectral.ciede2000(lab_there[usable], local[usable])))
     return {"pixels": int(where.sum()), "without": float(np.median(against)), "ring": ring,
-            "shown": float(np.mean(against >= 2.0)), "label": there.attributes_delta_e[name]}
+            "shown": float(np.mean(against >= 2.0)), "label": there.attributes_delta_e[name], "picture": there.image}
 
 
 def size_um(name: str, index: int = 0) -> tuple[int, float, float, float]:
@@ -254,16 +270,21 @@ def main() -> None:
             kinds = ["contact non-polarized", "contact polarized"]
         elif name in POLARISED:
             kinds = ["contact polarized", "contact non-polarized"]
-        line = {}
+        line, strip = {}, []
         for tone in arguments.tones.split(","):
             for kind in kinds:
                 found = measure(engine, name, tone, kind, arguments.index)
-                line[f"{tone} {kind}"] = {k: round(v, 3) for k, v in found.items()}
+                line[f"{tone} {kind}"] = {k: round(v, 3) for k, v in found.items() if k != "picture"}
+                if kind == kind_of(name):
+                    strip.append(found["picture"])
         asked = CASES[name][3]
         best = line[f"{arguments.tones.split(',')[0]} {kinds[0]}"].get("without", 0.0)
         rows[name] = {"asked": asked, **line}
         print(f"{name:26} asked {asked:3.1f} found {best:5.2f} {'' if best >= asked else 'BELOW'} {line}", flush=True)
         _keep(rows)
+        if len(strip) == 6 and arguments.index == 0:
+            STRIPS.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.concatenate(strip, axis=1)).save(STRIPS / f"{name}.png")
 
 
 def _keep(rows: dict[str, Any]) -> None:

@@ -41,14 +41,15 @@ class CycleGAN(Method):
         for name in ("forward", "backward"):
             self.add(name, initialised(self.build(options), random_key("weights", options.seed, name)))
         for name in ("critic_target", "critic_source"):
-            self.add(name, initialised(PatchGAN(options.width), random_key("weights", options.seed, name)))
+            critic = PatchGAN(options.width, norm=options.norm)
+            self.add(name, initialised(critic, random_key("weights", options.seed, name)))
         self.optimise("generators", ["forward", "backward"])
         self.optimise("critics", ["critic_target", "critic_source"])
         self.pools = {name: ImagePool(options.pool) for name in ("target", "source")}
 
     @classmethod
     def build(cls, options: TrainOptions) -> nn.Module:
-        return make_generator(options.generator, options.width, options.blocks, options.size_px, options.residual)
+        return make_generator(options.generator, options.width, options.blocks, options.size_px)
 
     def step(self, batch: tuple[Tensor, ...], number: int, source: torch.Generator) -> dict[str, Tensor]:
         real = {"source": batch[0], "target": batch[1]}

@@ -20,10 +20,8 @@ def initialised(net: nn.Module, key: int, gain: float = 0.02) -> nn.Module:
     source = torch.Generator().manual_seed(key)
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            constrained = getattr(module, "parametrizations", None)  # spectral norm: the weight is computed from this
-            weight = constrained.weight.original if constrained is not None else module.weight
             with torch.no_grad():
-                weight.normal_(0.0, gain, generator=source)
+                module.weight.normal_(0.0, gain, generator=source)
                 if module.bias is not None:
                     module.bias.zero_()
     return net
@@ -80,15 +78,11 @@ class ResnetGenerator(nn.Module):
     """c7s1-w, d2w, d4w, `blocks` residual blocks, u2w, uw, c7s1-3: 11.378 M parameters with width 64 and 9 blocks.
 
     filtered   downsampling and upsampling through binomial filters (CUT's generator) instead of by stride
-    residual   the picture plus twice the output: a short way past the instance norms, which forget how light the whole
-               picture was. Not in the papers; learns a change of colour with far fewer steps
     Sizes must be multiples of 4. `features(x, layers)` gives the activations after the numbered layers.
     """
 
-    def __init__(self, width: int = 64, blocks: int = 9, inputs: int = 3, filtered: bool = False,
-                 residual: bool = False) -> None:
+    def __init__(self, width: int = 64, blocks: int = 9, inputs: int = 3, filtered: bool = False) -> None:
         super().__init__()
-        self.residual = residual
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(inputs, width, 7), _norm(width), nn.ReLU(True)]
         self.channels = [inputs, width, width, width]  # of the output of each layer
         for k in range(2):
@@ -108,7 +102,7 @@ class ResnetGenerator(nn.Module):
     def forward(self, x: Tensor, layers: Sequence[int] | None = None) -> Any:
         """(n, 3, h, w); with `layers` the list of their activations instead, and nothing after the last is computed."""
         if layers is None:
-            return x + 2.0 * self.layers(x) if self.residual else self.layers(x)
+            return self.layers(x)
         found = []
         for number, layer in enumerate(self.layers):
             x = layer(x)
@@ -155,27 +149,21 @@ class PatchGAN(nn.Module):
     """Convolutional discriminator: with 3 halvings each answer sees 70 x 70 pixels; 2.765 M parameters at width 64.
 
     forward gives the answers (n, 1, h', w'); with `features` the activations of all layers, the answers last.
-    norm   instance, as published: it takes each picture's mean off every channel, so the critic hardly sees how light
-           the whole picture is. spectral (Miyato et al. 2018) does not, and keeps the critic from running ahead
+    norm   instance, as published; it takes each picture's mean off every channel, so the critic hardly sees how light
+           the whole picture is. none: for tones
     """
 
     def __init__(self, width: int = 64, halvings: int = 3, inputs: int = 3, norm: str = "instance") -> None:
         super().__init__()
-
-        def conv(a: int, b: int, stride: int) -> nn.Module:
-            made = nn.Conv2d(a, b, 4, stride, 1)
-            return nn.utils.parametrizations.spectral_norm(made) if norm == "spectral" else made
-
-        normed = norm == "instance"
-        self.stages = nn.ModuleList([nn.Sequential(conv(inputs, width, 2), nn.LeakyReLU(0.2))])
+        self.stages = nn.ModuleList([nn.Sequential(nn.Conv2d(inputs, width, 4, 2, 1), nn.LeakyReLU(0.2))])
         c = width
         for k in range(1, halvings + 1):
             out = width * min(2**k, 8)
             stride = 1 if k == halvings else 2
-            self.stages.append(nn.Sequential(conv(c, out, stride), *([_norm(out)] if normed else []),
-                                             nn.LeakyReLU(0.2)))
+            normed = [_norm(out)] if norm == "instance" else []
+            self.stages.append(nn.Sequential(nn.Conv2d(c, out, 4, stride, 1), *normed, nn.LeakyReLU(0.2)))
             c = out
-        self.stages.append(conv(c, 1, 1))
+        self.stages.append(nn.Conv2d(c, 1, 4, 1, 1))
 
     def forward(self, x: Tensor, features: bool = False) -> Any:
         found = []
@@ -185,10 +173,10 @@ class PatchGAN(nn.Module):
         return found if features else x
 
 
-def make_generator(kind: str, width: int, blocks: int, size_px: int, residual: bool = False) -> nn.Module:
+def make_generator(kind: str, width: int, blocks: int, size_px: int) -> nn.Module:
     """The generator by its name, `resnet` or `unet`; a U-Net halves down to one pixel as far as the size allows."""
     if kind == "resnet":
-        return ResnetGenerator(width, blocks, residual=residual)
+        return ResnetGenerator(width, blocks)
     downs = 0
     while downs < 8 and size_px % 2 ** (downs + 1) == 0:
         downs += 1

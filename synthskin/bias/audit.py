@@ -142,7 +142,7 @@ def analyse(
         cause, judged = max(varied, key=lambda own: len(own[1].rows) / len(own[0].values))
         keep = [k for k, row in enumerate(judged.rows) if row["index"] % len(cause.values) == cause.reference]
         plain = judged.only(keep)
-        unswept = f"pictures of {cause.name} at {_said(cause.values[cause.reference])}"
+        unswept = f"pictures of {cause.name} at {cause.said(cause.values[cause.reference])}"
         notes.append(f"no plain set came: the unswept pictures are those of {cause.name} at its reference value")
     else:
         unswept = "plain set"
@@ -267,7 +267,3 @@ def _verdict(dp: Interval) -> str:
     if not sure:
         return "unclear"
     return "strong" if dp.estimate >= STRONG else "present"
-
-
-def _said(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from synthskin.bias.errors import BiasError
 
+_SWITCH: Final = (0, 1)
 KINDS: Final = ("field", "tones", "scale")
 ROLES: Final = ("nuisance", "sign")
 
@@ -44,8 +45,13 @@ class Cause:
         """Healthy skin has nothing that could move."""
         return self.role == "sign"
 
+    def said(self, value: Any) -> str:
+        """A value in words."""
+        if self.fields[0].startswith("artefacts.") and self.values == _SWITCH:
+            return "with" if value else "without"
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
-_SWITCH: Final = (0, 1)
+
 _MELANIN: Final = ("lesion.epidermal_melanin", "lesion.junctional_melanin", "lesion.dermal_melanin")
 
 #: Values: those of S-SYNTH (Kim et al. 2024) where it has them, the tones of the presets, the rest by design within the

@@ -10,7 +10,7 @@ from synthskin.bias.audit import Audit, analyse
 from synthskin.bias.audit_model import Model
 from synthskin.bias.audit_page import page_of
 from synthskin.bias.audit_pictures import KEPT, Judge, sort_sets
-from synthskin.bias.audit_results import Settings, write_results, write_whole
+from synthskin.bias.audit_results import Settings, write_results
 from synthskin.bias.errors import BiasError
 from synthskin.dataset.reader import Progress
 
@@ -50,5 +50,5 @@ def run_audit(
     audit = analyse(base, judged, truth, threshold, seed)
     settings = Settings(model, base, tuple(judged), seed, asked)
     data = write_results(out, audit, settings)
-    write_whole(out / "report.html", page_of(audit, data).encode())
+    page_of(audit, data).write(out / "report.html")
     return audit, data

@@ -15,6 +15,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable l
 def register_bias(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command("tone")(tone)
+    app.command("compare")(compare)
 
 
 def tone(
@@ -56,3 +57,42 @@ def tone(
         typer.echo("pictures by ITA class: " + ", ".join(f"{k}: {n}" for k, n in found.by_class().items()))
     if found.unread:
         raise typer.Exit(3)
+
+
+def compare(
+    real: Annotated[Path, typer.Argument(metavar="REAL", help="Synthskin set, or folder of pictures.")],
+    synthetic: Annotated[Path, typer.Argument(metavar="SYNTHETIC", help="Synthskin set, or folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, results.json and neighbours.png.")],
+    features: Annotated[str | None, typer.Option(help="Embedding: a .onnx file, a folder or a Hugging Face id of a "
+                                                      "vision model; a hand-made filter bank if left out.",
+                                                 show_default=False)] = None,
+    masks: Annotated[str, typer.Option(help="auto, own, segmenter or none; the same for both sets.")] = "auto",
+    kinds: Annotated[str | None, typer.Option("--diagnosis", help="Only these, such as NV,MEL.",
+                                              show_default=False)] = None,
+    size: Annotated[int, typer.Option(help="Pixels to which all pictures are fitted.")] = 128,
+    limit: Annotated[int | None, typer.Option(help="At most so many pictures of each set.", show_default=False)] = None,
+    no_cnn: Annotated[bool, typer.Option("--no-cnn", help="Leave out the network of the two-sample test.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Are two sets of pictures alike, and in what are they not?"""
+    from synthskin.bias.compare import Options, compare_sets
+    from synthskin.progress import make_progress
+
+    wanted = tuple(k.strip() for k in kinds.split(",") if k.strip()) if kinds else ()
+    result = compare_sets(real, synthetic, out, Options(size, wanted, limit, masks, features, not no_cnn),
+                          make_progress(verb="measuring", unit="pictures"))
+    for loaded in (result.real, result.synthetic):
+        for name, why in loaded.left_out.items():
+            print(f"left out: {loaded.name}/{name}: {why}", file=sys.stderr, flush=True)
+    if as_json:
+        typer.echo(json.dumps({"dir": str(out), **result.results()}))
+        return
+    e = result.embedded
+    cnn = "" if result.cnn is None else f", network {result.cnn.auc:.2f}"
+    typer.echo(f"two-sample AUC: linear {result.linear.auc:.2f} (colour {result.colour.auc:.2f}, texture "
+               f"{result.texture.auc:.2f}){cnn}")
+    typer.echo(f"KID {e.kid:.4f} (halves of the real set {e.kid_null:.4f}), precision {e.precision:.2f}, recall "
+               f"{e.recall:.2f}, by {result.features}")
+    if e.fid_reason:
+        typer.echo(f"no FID: {e.fid_reason}")
+    typer.echo(f"report {out / 'report.html'}")

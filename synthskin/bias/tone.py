@@ -39,7 +39,9 @@ LEAST_B: Final = 1.0  # b* of skin; under it the picture has a cast, or there is
 LEAST_RADIUS: Final = 3.0  # distance of (b*, L* - 50) from (0, 0), about which the angle turns
 DARKEST_L: Final = 6.0
 _OUTLIER_SIGMAS: Final = 4.0
-_MOST_FALL: Final = 1.0  # ln luminance from the middle to the corner that is taken for uneven light
+_MOST_FALL: Final = 1.0  # each term of ln luminance from the middle to the corner that is taken for uneven light
+_USUAL_FALL: Final = (-0.12, -0.13)  # of r^2 (lamp) and r^4 (lens): middle of the presets, by design
+_PULL: Final = 0.03  # weight of the usual fall against that of all skin pixels; chosen on seed 1
 
 #: Finds a lesion: picture (h, w, 3) to (mask (h, w), confidence 0..1).
 Finder = Callable[[U8], tuple[Mask, float]]
@@ -154,7 +156,7 @@ def healthy_skin(image: U8, lesion: Mask, hair: Mask) -> tuple[Mask, float, floa
         skin = free & ~_grown(lesion, width)
         if skin.mean() >= 0.05:
             break
-    clipped = (image >= CLIPPED).any(axis=2)
+    clipped = np.asarray((image >= CLIPPED).any(axis=2), np.bool_)
     share = float(clipped[skin].mean()) if skin.any() else 0.0
     return _without_outliers(image, skin & ~clipped), share, width / side
 
@@ -201,21 +203,30 @@ def _is_black(image: U8, joined: Mask, h: int, w: int) -> bool:
 
 
 def _light(linear: F64, skin: Mask) -> F64:
-    """Illumination (h, w) over that of the middle: exp of a quadratic fall with the distance, fitted to the skin."""
+    """Illumination (h, w) over that of the middle: exp(p r^2 + q r^4), r = 1 in the corner, p and q at most 0.
+
+    Robust least squares on the skin's ln luminance (Cauchy weights), with a weak pull towards a usual dermatoscope,
+    which decides where the skin seen does not.
+    """
+    from scipy.optimize import lsq_linear
+
     h, w = skin.shape
     y, x = np.mgrid[:h, :w]
-    r2 = ((x - (w - 1) / 2) ** 2 + (y - (h - 1) / 2) ** 2) / ((h**2 + w**2) / 4)
-    level = np.log(np.maximum(linear @ np.array(LUMINANCE), 1e-4))
-    rings = np.quantile(r2[skin], np.linspace(0, 1, 13))
-    if rings[-1] - rings[0] < 0.15:
-        return np.ones((h, w))
-    which = np.clip(np.searchsorted(rings, r2[skin], side="right") - 1, 0, 11)
-    at = np.array([np.median(r2[skin][which == k]) for k in range(12) if (which == k).any()])
-    height = np.array([np.median(level[skin][which == k]) for k in range(12) if (which == k).any()])
-    from scipy.stats import theilslopes
-
-    slope = float(np.clip(theilslopes(height, at)[0], -_MOST_FALL, 0.0))
-    return np.asarray(np.exp(slope * r2), np.float64)
+    r2 = ((x - (w - 1) / 2) ** 2 + (y - (h - 1) / 2) ** 2) / (((h - 1) ** 2 + (w - 1) ** 2) / 4)
+    where = np.flatnonzero(skin.ravel())[::max(1, int(skin.sum()) // 4000)]
+    level = np.log(np.maximum(linear.reshape(-1, 3)[where] @ np.array(LUMINANCE), 1e-4))
+    r = r2.ravel()[where]
+    basis = np.stack([r, r**2, np.ones_like(r)], axis=1)
+    pull = math.sqrt(_PULL * len(r)) * np.eye(2, 3)
+    bounds = ([-_MOST_FALL, -_MOST_FALL, -np.inf], [0.0, 0.0, np.inf])
+    weight = np.ones_like(r)
+    for _ in range(6):
+        found = lsq_linear(np.concatenate([basis * weight[:, None], pull]),
+                           np.concatenate([level * weight, pull @ np.array([*_USUAL_FALL, 0.0])]), bounds).x
+        rest = level - basis @ found
+        scale = max(1.5 * 1.4826 * float(np.median(np.abs(rest - np.median(rest)))), 0.005)
+        weight = 1 / np.sqrt(1 + (rest / scale) ** 2)
+    return np.asarray(np.exp(found[0] * r2 + found[1] * r2**2), np.float64)
 
 
 def _skin_colour(lab: F64, skin: Mask) -> F64:

@@ -135,7 +135,7 @@ def test_masks_by_hand():
     moved = mask_statistics(disc(10, cx=47.5))
     assert moved["offset"] == pytest.approx(0.5, abs=0.01)
     half = disc(20) & (np.mgrid[:64, :64][1] >= 32)
-    assert 0.12 < mask_statistics(half)["asymmetry"] < 0.2  # mirrored about one axis it is the same, about the other not
+    assert 0.12 < mask_statistics(half)["asymmetry"] < 0.2  # equal about one axis only
     assert mask_statistics(disc(20, cx=0))["cut"] > 0.1
     assert math.isnan(mask_statistics(np.zeros((64, 64), bool))["offset"])
     assert mask_statistics(disc(8, cx=16) | disc(8, cx=48))["pieces"] == 2

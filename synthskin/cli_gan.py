@@ -75,9 +75,9 @@ def train(
 
     filters = parse_where(source_where, "--source-where"), parse_where(target_where, "--target-where")
     drawn = TrainOptions(
-        method, "class", size, steps, batch, rate if rate is not None else 1e-4 if method == "stargan" else 2e-4, width,
-        blocks if blocks is not None else 6 if method == "stargan" else 9, generator, critic_norm, cycle, identity, pool,
-        augment, ema, precision, seed, every, patience)
+        method, "class", size, steps, batch, (1e-4 if method == "stargan" else 2e-4) if rate is None else rate, width,
+        (6 if method == "stargan" else 9) if blocks is None else blocks, generator, critic_norm, cycle, identity,
+        pool, augment, ema, precision, seed, every, patience)
     first = load_domain(source, filters[0], size, "SOURCE")
     alone = target is None and target_where is None
     second = first if alone else load_domain(target or source, filters[1], size, "TARGET")

@@ -90,8 +90,8 @@ def main() -> None:
     real = photographs(args.photographs, args.half, args.size, kinds)
     made, rows, overlap, sides = renders(args.renders, args.size, kinds)
     linear = alike.linear_auc(real, made)
-    colour = alike.linear_auc(real, made, [n for n in real.statistics[0] if _is_colour(n)])
-    texture = alike.linear_auc(real, made, [n for n in real.statistics[0] if not _is_colour(n)])
+    colour = alike.linear_auc(real, made, [n for n in real.statistics[0] if cs.is_colour(n)])
+    texture = alike.linear_auc(real, made, [n for n in real.statistics[0] if not cs.is_colour(n)])
     cnn = None if args.no_cnn else alike.cnn_auc(real, made)
     ranked, apart = alike.giveaways(real, made), alike.distances(real, made)
 
@@ -135,10 +135,6 @@ def main() -> None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=1) + "\n")
         print(f"written {args.out}", file=sys.stderr)
-
-
-def _is_colour(name: str) -> bool:
-    return not any(word in name for word in ("contrast.", "spectrum.", "gradient"))
 
 
 if __name__ == "__main__":

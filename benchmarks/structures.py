@@ -1,9 +1,12 @@
-"""Each structure alone on its usual host: visible where its mask says? Renders with and without it, on one tone or six.
+"""Each structure alone on its usual host: visible where its mask says? Of what size? Does its label tell the truth?
 
-python benchmarks/structures.py [--only dots,scale] [--tones fst2] [--sheet docs/img/structures.png]
+python benchmarks/structures.py [--only dots,scale] [--tones fst1,fst2,fst3,fst4,fst5,fst6] [--index 0]
+python benchmarks/structures.py --sizes       python benchmarks/structures.py --table docs/diagnoses.md
 
-Median CIEDE2000 over the mask: against the same picture without the structure, and of the mask against a ring of
-0.2 mm around it. Same noise in both pictures. For structures that depend on polarisation both types are measured.
+Renders with and without it, same noise in both, on one tone or six. `without` is the median CIEDE2000 over the mask
+against the same picture without the structure, `ring` that of the mask against a ring of 0.2 mm around it, `label` what
+the row says (attributes_delta_e). For structures that depend on polarisation both types are measured. --sizes measures
+footprints against what is cited; --table writes both tables into a page.
 """
 
 from __future__ import annotations
@@ -14,17 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 from skimage.color import rgb2lab
 
-from synthskin.dataset.encode import SOURCE_TYPES, png_bytes
 from synthskin.draw import draw
 from synthskin.physics import spectral
 from synthskin.physics.engine import Engine, RenderSettings
+from synthskin.physics.lesion.structures import grow
 from synthskin.preset import Preset, load_preset
 
 RESULT = Path(__file__).with_name("results") / "structures.json"
-SIZE = 256
+SIZES = Path(__file__).with_name("results") / "structure_sizes.json"
+SIZE, VIEW_MM = 192, 8.25
+#: Where pictures of all six tones are left for scripts/diagnosis_sheets.py.
+STRIPS = Path(__file__).resolve().parent.parent / "out" / "structures"
 NEVUS = ("lesion.diameter_mm=6", "lesion.heterogeneity=0.1", "lesion.globule_density_per_mm2=0",
          "lesion.network_strength=0.1", "lesion.junctional_melanin=0.25", "lesion.epidermal_melanin=0.04",
          "lesion.dermal_melanin=0", "lesion.regularity=0.8", "lesion.growth_time=1", "lesion.blood_factor=1.4")
@@ -71,9 +78,24 @@ CASES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], float]] = {
     "red_pseudonetwork": ("AKIEC", (*FAINT, "skin.follicle_density_per_cm2=180"),
                           (S + "red_pseudonetwork_strength=0.8",), 2.0),
 }
+#: attribute -> (what is measured, least and most um, source). `spot`: diameter of the disc of a footprint's area;
+#: `line`: twice the distance of its middle line to its edge.
+LIMITS: dict[str, tuple[str, float, float, str]] = {
+    "globules": ("spot", 100, 400, "Argenziano 2003: over 0.1 mm"),
+    "dots": ("spot", 20, 100, "Argenziano 2003: under 0.1 mm"),
+    "peppering": ("spot", 20, 100, "Argenziano 2003: as dots"),
+    "milia_like_cyst": ("spot", 100, 1000, "Braun 2002: 0.1-1 mm"),
+    "comedo_like_opening": ("spot", 100, 1000, "Braun 2002: up to 1 mm"),
+    "red_lacunae": ("spot", 100, 1500, "Wolf 1998; Zaballos 2007"),
+    "dotted_vessels": ("spot", 10, 150, "Argenziano 2004: 0.01-0.02 mm, glomerular 0.05-0.15 mm"),
+    "arborizing_vessels": ("line", 10, 200, "Argenziano 2004: ends 0.01 mm, stems 0.2 mm"),
+    "curved_vessels": ("line", 20, 80, "Argenziano 2004: 0.03-0.05 mm; hairpin loops wider"),
+    "parallel_ridge_pattern": ("period", 400, 600, "Cummins 1943: ridges 0.4-0.6 mm apart"),
+    "parallel_furrow_pattern": ("period", 400, 600, "Cummins 1943: ridges 0.4-0.6 mm apart"),
+}
 #: Seen with crossed polarisers alone, and hardly with them.
 POLARISED, UNPOLARISED = ("shiny_white_streaks",), ("milia_like_cyst",)
-CLEAN = ("hair.count=0", "hair.vellus_count=0", "camera.field_of_view_mm=11", "skin.plexus_vessel_density=0",
+CLEAN = ("hair.count=0", "hair.vellus_count=0", f"camera.field_of_view_mm={VIEW_MM:g}", "skin.plexus_vessel_density=0",
          "skin.melanin_mottle=0.03", "skin.blood_mottle=0.2", "lesion.centre_x_mm=0", "lesion.centre_y_mm=0")
 
 
@@ -82,10 +104,10 @@ def _preset(diagnosis: str, tone: str, sets: tuple[str, ...]) -> Preset:
     return bare if diagnosis == "NV" else bare.with_diagnosis(f"{diagnosis}=1")
 
 
-def _picture(engine: Engine, diagnosis: str, tone: str, sets: tuple[str, ...], index: int) -> Any:
+def _record(diagnosis: str, tone: str, sets: tuple[str, ...], index: int) -> Any:
     # every field of a variant that matters here is pinned by `sets`; the structures of the variant are switched off
     off = tuple(f"{key}=0" for key in OFF if not any(s.startswith(f"{key}=") for s in sets))
-    return engine.render(draw(_preset(diagnosis, tone, (*off, *sets)), 0, index))
+    return draw(_preset(diagnosis, tone, (*off, *sets)), 0, index)
 
 
 def _first_numbers() -> tuple[str, ...]:
@@ -100,24 +122,42 @@ def _first_numbers() -> tuple[str, ...]:
 OFF = _first_numbers()
 
 
-def picture_of(engine: Engine, name: str, tone: str, kind: str, index: int, there: bool = True) -> Any:
+def record_of(name: str, tone: str, kind: str, index: int, there: bool = True) -> Any:
     """The host of structure `name` with it, or without."""
     diagnosis, host, numbers, _ = CASES[name]
     changed = {n.split("=")[0] for n in numbers}
     sets = (*(h for h in host if h.split("=")[0] not in changed), *numbers) if there else host
-    return _picture(engine, diagnosis, tone, (f"camera.dermoscopic_type={kind}", *sets), index)
+    return _record(diagnosis, tone, (f"camera.dermoscopic_type={kind}", *sets), index)
+
+
+def kind_of(name: str) -> str:
+    """The dermoscopy in which a structure is looked for."""
+    return "contact non-polarized" if name in UNPOLARISED else "contact polarized"
+
+
+_held: dict[Any, Any] = {}
+
+
+def _rendered(engine: Engine, record: Any) -> Any:
+    """Hosts are shared by structures; the last of them are kept."""
+    key = json.dumps(record.to_dict())
+    if key not in _held:
+        _held[key] = engine.render(record)
+        while len(_held) > 40:
+            _held.pop(next(iter(_held)))
+    return _held[key]
 
 
 def measure(engine: Engine, name: str, tone: str, kind: str, index: int) -> dict[str, Any]:
     """Medians over the mask of `name`, with `kind` of dermoscopy."""
-    there, gone = (picture_of(engine, name, tone, kind, index, with_it) for with_it in (True, False))
+    there, gone = (_rendered(engine, record_of(name, tone, kind, index, with_it)) for with_it in (True, False))
     mask = there.attributes.get(name)
     if mask is None or not mask.any():
-        return {"pixels": 0, "picture": there.image}
+        return {"pixels": 0, "without": 0.0, "ring": 0.0, "shown": 0.0, "label": 0.0, "picture": there.image}
     where = mask > 0
     lab_there, lab_gone = (rgb2lab(p.image) for p in (there, gone))
     against = spectral.ciede2000(lab_there[where], lab_gone[where])
-    px = SIZE / 11.0
+    px = SIZE / VIEW_MM
     near = ndimage.binary_dilation(where, iterations=max(1, round(0.2 * px))) & ~where
     ring = float("nan")
     if near.any():
@@ -129,8 +169,81 @@ def measure(engine: Engine, name: str, tone: str, kind: str, index: int) -> dict
         usable = where & (weight > 1e-3)
         if usable.any():
             ring = float(np.median(spectral.ciede2000(lab_there[usable], local[usable])))
-    return {"pixels": int(where.sum()), "without": float(np.median(against)), "ring": ring, "picture": there.image,
-            "shown": float(np.mean(against >= 2.0))}
+    return {"pixels": int(where.sum()), "without": float(np.median(against)), "ring": ring,
+            "shown": float(np.mean(against >= 2.0)), "label": there.attributes_delta_e[name], "picture": there.image}
+
+
+def size_um(name: str, index: int = 0) -> tuple[int, float, float, float]:
+    """Count, 10th percentile, median and 90th of what LIMITS measures, on 10 um columns."""
+    from skimage.morphology import medial_axis
+
+    count, column_mm = 700, 0.01
+    axis = ((np.arange(count) - 0.5 * (count - 1)) * column_mm).astype(np.float32)
+    mark = grow(record_of(name, "fst2", kind_of(name), index), axis, axis, column_mm).footprints[name]
+    what = LIMITS[name][0]
+    if what == "spot":
+        spots, _ = ndimage.label(mark)
+        values = 2 * np.sqrt(np.bincount(spots.ravel())[1:] / np.pi) * column_mm * 1e3
+    elif what == "line":
+        middle, distance = medial_axis(mark, return_distance=True)
+        values = 2 * distance[middle] * column_mm * 1e3
+    else:  # the strongest wavelength of the footprint's middle
+        part = mark[150:-150, 150:-150].astype(float)
+        power = np.abs(np.fft.fft2((part - part.mean()) * np.hanning(part.shape[0])[:, None]
+                                   * np.hanning(part.shape[1]), s=(2048, 2048))) ** 2
+        fy, fx = np.unravel_index(power[:, :1024].argmax(), (2048, 1024))
+        frequency = np.hypot(min(fy, 2048 - fy), fx) / (2048 * column_mm)
+        values = np.array([1e3 / frequency])
+    return len(values), *(float(v) for v in np.percentile(values, (10, 50, 90)))
+
+
+def measure_sizes() -> None:
+    rows = {}
+    for name, (what, low, high, source) in LIMITS.items():
+        count, small, middle, large = size_um(name)
+        rows[name] = {"what": what, "count": count, "p10_um": round(small), "median_um": round(middle),
+                      "p90_um": round(large), "cited_um": [low, high], "source": source,
+                      "inside": bool(low <= middle <= high)}
+        print(f"{name:26} {what:6} {count:5d} found {small:5.0f} {middle:5.0f} {large:5.0f} um, cited {low} to {high} "
+              f"{'' if low <= middle <= high else 'OUTSIDE'}", flush=True)
+    SIZES.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def write_table(page: Path) -> None:
+    """Both tables between the page's marks, from the results on disk."""
+    rows, sizes = (json.loads(path.read_text(encoding="utf-8")) for path in (RESULT, SIZES))
+    tones = [f"fst{k}" for k in range(1, 7)]
+    lines = ["| structure | asked | " + " | ".join(tones) + " | ring, fst2 | size, um (10 %, median, 90 %) | cited |",
+             "|---|---|" + "---|" * 9]
+    for name, row in rows.items():
+        kind = kind_of(name)
+        cells = []
+        for tone in tones:
+            found = row.get(f"{tone} {kind}", {})
+            cells.append(f"{found['without']:.1f} ({found['label']:.1f})" if "label" in found else "")
+        ring = row.get(f"fst2 {kind}", {}).get("ring", float("nan"))
+        size = sizes.get(name)
+        cells += [f"{ring:.1f}", "" if size is None else f"{size['p10_um']}, {size['median_um']}, {size['p90_um']}",
+                  "" if size is None else f"{size['cited_um'][0]}-{size['cited_um'][1]}: {size['source']}"]
+        lines.append(f"| `{name}` | {row['asked']:g} | " + " | ".join(cells) + " |")
+    start, end = "<!-- structures: begin -->", "<!-- structures: end -->"
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(start)
+    page.write_text(before + start + "\n" + "\n".join(lines) + "\n" + end + rest.split(end)[1], encoding="utf-8")
+
+
+def agreement() -> dict[str, float]:
+    """How well labels tell what renders show, over all structures and tones on disk."""
+    rows = json.loads(RESULT.read_text(encoding="utf-8"))
+    pairs = np.array([(found["without"], found["label"]) for name, row in rows.items() for key, found in row.items()
+                      if isinstance(found, dict) and "label" in found and key.endswith(kind_of(name))])
+    from scipy.stats import spearmanr
+
+    seen, told = pairs[:, 0] >= 2.0, pairs[:, 1] >= 2.0
+    return {"pairs": len(pairs), "rank_correlation": round(float(spearmanr(*pairs.T)[0]), 3),
+            "median_ratio": round(float(np.median(pairs[:, 1] / np.maximum(pairs[:, 0], 1e-3))), 3),
+            "same_side_of_2": round(float(np.mean(seen == told)), 3),
+            "told_but_unseen": int(np.sum(told & ~seen)), "seen_but_untold": int(np.sum(seen & ~told))}
 
 
 def main() -> None:
@@ -139,31 +252,42 @@ def main() -> None:
     parser.add_argument("--tones", default="fst2")
     parser.add_argument("--index", type=int, default=0)
     parser.add_argument("--spp", type=int, default=30)
-    parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
+    if arguments.sizes:
+        measure_sizes()
+        return
+    if arguments.table is not None:
+        write_table(arguments.table)
+        print(agreement())
+        return
     engine = Engine(RenderSettings(size_px=SIZE, spp=arguments.spp))
     rows: dict[str, Any] = {}
-    sheet = []
     for name in arguments.only.split(","):
         kinds = ["contact polarized"]
         if name in UNPOLARISED:
             kinds = ["contact non-polarized", "contact polarized"]
         elif name in POLARISED:
             kinds = ["contact polarized", "contact non-polarized"]
-        line, pictures = {}, []
+        line, strip = {}, []
         for tone in arguments.tones.split(","):
             for kind in kinds:
                 found = measure(engine, name, tone, kind, arguments.index)
-                if kind == kinds[0]:
-                    pictures.append(found["picture"])
                 line[f"{tone} {kind}"] = {k: round(v, 3) for k, v in found.items() if k != "picture"}
+                if kind == kind_of(name):
+                    strip.append(found["picture"])
         asked = CASES[name][3]
         best = line[f"{arguments.tones.split(',')[0]} {kinds[0]}"].get("without", 0.0)
         rows[name] = {"asked": asked, **line}
         print(f"{name:26} asked {asked:3.1f} found {best:5.2f} {'' if best >= asked else 'BELOW'} {line}", flush=True)
-        sheet.append(np.concatenate(pictures, axis=1))
-    if arguments.sheet:
-        arguments.sheet.write_bytes(png_bytes(np.concatenate([r[::2, ::2] for r in sheet]), SOURCE_TYPES["physics"]))
+        _keep(rows)
+        if len(strip) == 6 and arguments.index == 0:
+            STRIPS.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.concatenate(strip, axis=1)).save(STRIPS / f"{name}.png")
+
+
+def _keep(rows: dict[str, Any]) -> None:
     before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     kept = {name: {**before.get(name, {}), **rows.get(name, {})} for name in CASES if name in before or name in rows}
     RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Pictures of docs/diagnoses.md: each variant on light and on brown skin, each structure on six tones.
 
-python scripts/diagnosis_sheets.py [diagnoses] [structures]
+python scripts/diagnosis_sheets.py [diagnoses[:akiec,bkl]] [structures[:1]]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from synthskin.preset import load_preset  # noqa: E402
 
 OUT = ROOT / "docs" / "img"
 TONES = ("fst2", "fst5")
+TILE = 176  # pixels of a structure's picture
 #: Index of the sample of each variant that is shown: one with many of its structures, about 6 mm across.
 INDEX = {
     "superficial_spreading": 11, "nodular": 30, "lentigo_maligna": 18, "hypomelanotic": 18, "acral_lentiginous": 36,
@@ -46,9 +47,9 @@ def save(rows: list[list[np.ndarray]], path: Path, names: list[str]) -> None:
     print(path.relative_to(ROOT), f"{path.stat().st_size / 1e3:.0f} kB", flush=True)
 
 
-def diagnoses() -> None:
+def diagnoses(wanted: list[str]) -> None:
     engine = Engine(RenderSettings(size_px=192, spp=15))
-    for diagnosis in DIAGNOSES:
+    for diagnosis in wanted:
         preset = load_preset(diagnosis.lower())
         names = [variant.name for variant in preset.reachable]
         rows = []
@@ -61,27 +62,42 @@ def diagnoses() -> None:
         save(rows, OUT / f"diagnosis_{diagnosis.lower()}.jpg", names)
 
 
-def structures() -> None:
+def structures(part: int) -> None:
+    """Half of the structures: a row each, a column a tone; rendered by benchmarks/structures.py, else here."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import structures as bench
 
-    engine = Engine(RenderSettings(size_px=128, spp=15))
+    engine = None
+    names = list(bench.CASES)
+    names = names[:14] if part == 1 else names[14:]
     rows = []
-    for name in bench.CASES:
-        kind = "contact non-polarized" if name in bench.UNPOLARISED else "contact polarized"
-        rows.append([bench.picture_of(engine, name, f"fst{k}", kind, 0).image for k in range(1, 7)])
-    half = (len(rows) + 1) // 2
-    rows += [[np.full_like(rows[0][0], 255)] * 6] * (2 * half - len(rows))
-    both = [a + b for a, b in zip(rows[:half], rows[half:], strict=True)]
-    picture = Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in both]))
+    for name in names:
+        path = bench.STRIPS / f"{name}.png"
+        if path.exists():
+            strip = Image.open(path)
+        else:
+            engine = engine or Engine(RenderSettings(size_px=bench.SIZE, spp=15))
+            row = [engine.render(bench.record_of(name, f"fst{k}", bench.kind_of(name), 0)).image for k in range(1, 7)]
+            strip = Image.fromarray(np.concatenate(row, axis=1))
+            print(name, flush=True)
+        rows.append(np.asarray(strip.resize((6 * TILE, TILE), Image.Resampling.LANCZOS)))
+    head = np.full((16, 6 * TILE, 3), 255, np.uint8)
+    picture = Image.fromarray(np.concatenate([head, *rows]))
     pen = ImageDraw.Draw(picture)
-    for k, name in enumerate(bench.CASES):
-        pen.text((4 + 768 * (k // half), (k % half) * 128 + 2), name, fill=(20, 20, 20))
-    path = OUT / "structures.jpg"
-    picture.save(path, quality=85)
+    for k in range(6):
+        pen.text((k * TILE + 4, 2), f"fst{k + 1}", fill=(20, 20, 20))
+    for k, name in enumerate(names):
+        pen.text((4, 18 + k * TILE), name, fill=(20, 20, 20))
+    path = OUT / f"structures_{part}.jpg"
+    picture.save(path, quality=80)
     print(path.relative_to(ROOT), f"{path.stat().st_size / 1e3:.0f} kB", flush=True)
 
 
 if __name__ == "__main__":
-    for what in sys.argv[1:] or ["diagnoses", "structures"]:
-        {"diagnoses": diagnoses, "structures": structures}[what]()
+    for what in sys.argv[1:] or [*(f"diagnoses:{name}" for name in DIAGNOSES), "structures:1", "structures:2"]:
+        kind, _, which = what.partition(":")
+        if kind == "structures":
+            for number in [int(which)] if which else [1, 2]:
+                structures(number)
+        else:
+            diagnoses(which.upper().split(",") if which else list(DIAGNOSES))

@@ -15,10 +15,12 @@ import typer
 
 from synthskin import __version__
 from synthskin.cli_audit import register_audit
+from synthskin.cli_bias import register_bias
 from synthskin.cli_classify import register_classifier
 from synthskin.cli_data import register
 from synthskin.cli_gan import register_gan
 from synthskin.cli_segment import register_segmenter
+from synthskin.cli_study import register_study
 from synthskin.cli_variation import register_variations
 from synthskin.conventions import default_spp
 
@@ -227,6 +229,8 @@ register_gan(app)
 register_segmenter(app)
 register_classifier(app)
 register_audit(app)
+register_bias(app)
+register_study(app)
 
 
 def _print_profile(timings_s: dict[str, float], made: int, seconds: float) -> None:

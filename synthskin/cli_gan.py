@@ -44,6 +44,7 @@ def train(
     width: Annotated[int, typer.Option(help="Channels of the first layer; fewer are faster and learn less.")] = 64,
     blocks: Annotated[int | None, typer.Option(help="Residual blocks (9; stargan 6).", show_default=False)] = None,
     generator: Annotated[str, typer.Option(help="resnet or unet; cyclegan only.")] = "resnet",
+    critic_norm: Annotated[str, typer.Option(help="instance, none, or auto: none for tones.")] = "auto",
     cycle: Annotated[float, typer.Option(help="Weight of cycle or reconstruction.")] = 10.0,
     identity: Annotated[float, typer.Option(help="Weight of identity as a share of cycle: 1, 0.5, or 0.")] = 0.5,
     pool: Annotated[int, typer.Option(help="Pictures in the image pool of cyclegan.")] = 50,
@@ -74,9 +75,9 @@ def train(
 
     filters = parse_where(source_where, "--source-where"), parse_where(target_where, "--target-where")
     drawn = TrainOptions(
-        method, "class", size, steps, batch, rate if rate is not None else 1e-4 if method == "stargan" else 2e-4, width,
-        blocks if blocks is not None else 6 if method == "stargan" else 9, generator, cycle, identity, pool, augment,
-        ema, precision, seed, every, patience)
+        method, "class", size, steps, batch, (1e-4 if method == "stargan" else 2e-4) if rate is None else rate, width,
+        (6 if method == "stargan" else 9) if blocks is None else blocks, generator, critic_norm, cycle, identity,
+        pool, augment, ema, precision, seed, every, patience)
     first = load_domain(source, filters[0], size, "SOURCE")
     alone = target is None and target_where is None
     second = first if alone else load_domain(target or source, filters[1], size, "TARGET")
@@ -146,6 +147,102 @@ def translate(
         raise typer.Exit(130)
     if not as_json:
         typer.echo(f"{result.made} samples made, {result.samples} in {out}, in {result.seconds:.1f} s")
+
+
+@gan_app.command()
+def balance(
+    data: Annotated[Path, typer.Argument(help="Set whose classes are to be filled up.")],
+    out: Annotated[Path, typer.Option(help="Folder of the additions; DATA and it together are balanced.")],
+    model: Annotated[list[Path], typer.Option(help="Folder of a class model (gan train); several, one a class.")],
+    to: Annotated[str, typer.Option(help="equal, or ratio with --ratio.")] = "equal",
+    ratio: Annotated[float | None, typer.Option(help="Share of the largest class that every class is to reach.",
+                                                show_default=False)] = None,
+    gates: Annotated[str, typer.Option(help="Gates in order, of mask,class,near-duplicate,source-leak; none for no "
+                                            "gate.")] = "mask,class,near-duplicate,source-leak",
+    classifier: Annotated[Path | None, typer.Option(help="Folder of an independent classifier for the class gate.",
+                                                    show_default=False)] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder of the report; OUT-report if left out.",
+                                                show_default=False)] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="No compositing.")] = False,
+    margin: Annotated[float, typer.Option(help="Dilation of the mask, as a share of the side.")] = 0.04,
+    feather: Annotated[float, typer.Option(help="Width of the soft edge beyond it, as a share.")] = 0.06,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fill minority classes with translations that pass the gates. Exit 0, or 3 if some are still short."""
+    from synthskin.gan import GanError
+
+    _need_torch()
+    from synthskin.gan.balance import BalanceRequest, parse_goal
+    from synthskin.progress import make_progress
+
+    goal = parse_goal(to, ratio)
+    models = [_translator(folder, None, whole, margin, feather, device) for folder in model]
+    names = () if gates == "none" else tuple(part.strip() for part in gates.split(","))
+    request = BalanceRequest(data, out, models, goal, names, classifier, seed, report, overwrite)
+    result = request.run(make_progress(verb="balancing"))
+    if result is None:
+        raise GanError(f"DATA {data}: no class is under {goal:g} of the largest; there is nothing to balance")
+    if as_json:
+        typer.echo(json.dumps({"dir": str(out), "report": str(result.report), "added": result.added,
+                               "missing": result.missing, "seconds": round(result.seconds, 3)}))
+    else:
+        added = ", ".join(f"{count} {name}" for name, count in sorted(result.added.items())) or "nothing"
+        typer.echo(f"added {added} in {out}; report {result.report}")
+    for name, count in sorted(result.missing.items()):
+        _say(f"error: {name} is still {count} short: no model makes it, or its sources are used up; give another "
+             "--model, other --gates or more data")
+    if result.missing:
+        raise typer.Exit(3)
+
+
+@gan_app.command()
+def melanet(
+    data: Annotated[Path, typer.Argument(help="Set of photographs with both diagnoses.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same command again continues.")],
+    physics: Annotated[Path | None, typer.Option(help="Renders of the positive class, for the arms with physics.",
+                                                 show_default=False)] = None,
+    positive: Annotated[str, typer.Option(help="Diagnosis to be found.")] = "MEL",
+    negative: Annotated[str, typer.Option(help="The other one.")] = "NV",
+    arms: Annotated[str, typer.Option(help="Of none,weights,augmentation,gan,physics,gan+physics.")]
+    = "none,weights,augmentation,gan,physics,gan+physics",
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation, by group.")] = 5,
+    seeds: Annotated[int, typer.Option(help="Trainings of each arm and fold.")] = 3,
+    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 128,
+    method: Annotated[str, typer.Option(help="cyclegan or cut.")] = "cyclegan",
+    gan_steps: Annotated[int, typer.Option(help="Steps of each fold's translator.")] = 20_000,
+    width: Annotated[int, typer.Option(help="Its width.")] = 64,
+    blocks: Annotated[int, typer.Option(help="Its residual blocks.")] = 9,
+    rate: Annotated[float, typer.Option(help="Its learning rate.")] = 2e-4,
+    network: Annotated[str, typer.Option(help="Classifier: small or densenet121.")] = "small",
+    steps: Annotated[int, typer.Option(help="Steps of each classifier.")] = 1500,
+    batch: Annotated[int, typer.Option(help="Its pictures a step.")] = 32,
+    gates: Annotated[str, typer.Option(help="Gates of the translations, as in balance.")]
+    = "mask,near-duplicate,source-leak",
+    whole: Annotated[bool, typer.Option("--whole", help="Translate without compositing.")] = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Does oversampling by translation help a classifier? Grouped cross-validation, six arms, intervals."""
+    from synthskin.gan import GanError
+
+    _need_torch()
+    from synthskin.classify import TrainOptions as ClassifierOptions
+    from synthskin.gan.melanet import Study, StudyOptions, table
+    from synthskin.gan.method import TrainOptions
+    from synthskin.progress import make_progress
+
+    if method not in ("cyclegan", "cut"):
+        raise GanError(f"--method {method}: allowed are cyclegan and cut")
+    options = StudyOptions(
+        positive, negative, folds, seeds, seed, tuple(part.strip() for part in arms.split(",")), whole,
+        tuple(part.strip() for part in gates.split(",")),
+        translator=TrainOptions(method, "class", size, gan_steps, rate=rate, width=width, blocks=blocks, patience=10),
+        classifier=ClassifierOptions(network=network, size_px=size, steps=steps, batch=batch, loss="focal"))
+    result = Study(data, out, options, physics, say=_say).run(make_progress(verb="study", unit="trainings"))
+    typer.echo(json.dumps(result) if as_json else table(result), nl=as_json)
 
 
 def _translator(model: Path, tone: str | None, whole: bool, margin: float, feather: float, device: str) -> Any:

@@ -244,7 +244,7 @@ def giveaways(first: Group, second: Group) -> list[Giveaway]:
         _, rank = np.unique(np.concatenate([a, b]), return_inverse=True)
         auc = _weighted_auc(rank, labels, both)
         found.append(Giveaway(name, max(auc, 1 - auc), (other - mean) / max(sd, 1e-9), mean, sd, other, other_sd))
-    return sorted(found, key=lambda g: -g.auc)
+    return sorted(found, key=lambda g: (-round(g.auc, 3), -abs(g.effect)))
 
 
 def distances(first: Group, second: Group) -> dict[str, float]:

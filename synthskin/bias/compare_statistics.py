@@ -29,6 +29,11 @@ _SIGMAS_PX: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _DARK_L: Final = 20.0  # a black surround is darker than this
 
 
+def is_colour(name: str) -> bool:
+    """Is a statistic about colour, rather than texture?"""
+    return not any(word in name for word in ("contrast.", "spectrum.", "gradient"))
+
+
 def fitted(image: NDArray[np.uint8], size_px: int, jpeg_quality: int = JPEG_QUALITY) -> NDArray[np.uint8]:
     """(size_px, size_px, 3): the central square, resized by Lanczos with antialiasing, through JPEG (4:2:0)."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape[:2]) < 16:

@@ -49,9 +49,9 @@ a{color:#003d99}a:focus-visible,[tabindex]:focus-visible,summary:focus-visible{o
 .scroll{overflow-x:auto;margin:1rem 0}
 table{border-collapse:collapse;font-size:.92rem}
 caption{text-align:left;font-weight:600;padding:.3rem 0}
-th,td{border:1px solid #767676;padding:.2rem .55rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}
+th,td{border:1px solid #767676;padding:.2rem .55rem;text-align:left;vertical-align:top;overflow-wrap:break-word}
 thead th{background:#eee}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.lines td{white-space:pre-wrap}
+.lines td{white-space:pre-wrap;overflow-wrap:anywhere}
 figure{margin:1.2rem 0;break-inside:avoid}figcaption{font-weight:600;max-width:46rem}
 figure svg{max-width:100%;height:auto}
 .pictures{display:flex;flex-wrap:wrap;gap:1rem;list-style:none;padding:0}
@@ -176,7 +176,7 @@ def shown(value: Cell, digits: int = 3) -> str:
     if isinstance(value, (int, np.integer)):
         return f"{value:d}"
     if isinstance(value, (float, np.floating)):
-        small = value != 0 and abs(value) < 10.0**-digits
+        small = value != 0 and abs(value) < 0.5 * 10.0**-digits
         return f"{value:.1e}" if small else f"{value:.{digits}f}"
     return str(value)
 

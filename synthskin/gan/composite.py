@@ -37,7 +37,7 @@ def standing(picture: Picture) -> NDArray[np.bool_]:
 
     from synthskin.hooks import regions
 
-    x = torch.from_numpy(np.ascontiguousarray(picture.image)).permute(2, 0, 1)[None].float().div(255)
+    x = torch.from_numpy(np.array(picture.image)).permute(2, 0, 1)[None].float().div(255)
     found = regions.surround(x)[0, 0].numpy() > 0.5
     if picture.hair is not None:
         found |= picture.hair > 0

@@ -41,7 +41,8 @@ class CUT(Method):
         net = self.build(options)
         self.layers = tuple(k for k in LAYERS if k < 12 + options.blocks)
         self.add("forward", initialised(net, random_key("weights", options.seed, "forward")))
-        self.add("critic", initialised(PatchGAN(options.width), random_key("weights", options.seed, "critic")))
+        critic = PatchGAN(options.width, norm=options.norm)
+        self.add("critic", initialised(critic, random_key("weights", options.seed, "critic")))
         channels = [net.channels[k] for k in self.layers]
         self.add("projections", initialised(PatchProjections(channels),
                                             random_key("weights", options.seed, "projections")))

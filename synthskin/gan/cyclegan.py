@@ -41,7 +41,8 @@ class CycleGAN(Method):
         for name in ("forward", "backward"):
             self.add(name, initialised(self.build(options), random_key("weights", options.seed, name)))
         for name in ("critic_target", "critic_source"):
-            self.add(name, initialised(PatchGAN(options.width), random_key("weights", options.seed, name)))
+            critic = PatchGAN(options.width, norm=options.norm)
+            self.add(name, initialised(critic, random_key("weights", options.seed, name)))
         self.optimise("generators", ["forward", "backward"])
         self.optimise("critics", ["critic_target", "critic_source"])
         self.pools = {name: ImagePool(options.pool) for name in ("target", "source")}

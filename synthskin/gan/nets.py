@@ -149,16 +149,19 @@ class PatchGAN(nn.Module):
     """Convolutional discriminator: with 3 halvings each answer sees 70 x 70 pixels; 2.765 M parameters at width 64.
 
     forward gives the answers (n, 1, h', w'); with `features` the activations of all layers, the answers last.
+    norm   instance, as published; it takes each picture's mean off every channel, so the critic hardly sees how light
+           the whole picture is. none: for tones
     """
 
-    def __init__(self, width: int = 64, halvings: int = 3, inputs: int = 3) -> None:
+    def __init__(self, width: int = 64, halvings: int = 3, inputs: int = 3, norm: str = "instance") -> None:
         super().__init__()
         self.stages = nn.ModuleList([nn.Sequential(nn.Conv2d(inputs, width, 4, 2, 1), nn.LeakyReLU(0.2))])
         c = width
         for k in range(1, halvings + 1):
             out = width * min(2**k, 8)
             stride = 1 if k == halvings else 2
-            self.stages.append(nn.Sequential(nn.Conv2d(c, out, 4, stride, 1), _norm(out), nn.LeakyReLU(0.2)))
+            normed = [_norm(out)] if norm == "instance" else []
+            self.stages.append(nn.Sequential(nn.Conv2d(c, out, 4, stride, 1), *normed, nn.LeakyReLU(0.2)))
             c = out
         self.stages.append(nn.Conv2d(c, 1, 4, 1, 1))
 
@@ -170,10 +173,10 @@ class PatchGAN(nn.Module):
         return found if features else x
 
 
-def make_generator(kind: str, width: int, blocks: int, size_px: int, filtered: bool = False) -> nn.Module:
+def make_generator(kind: str, width: int, blocks: int, size_px: int) -> nn.Module:
     """The generator by its name, `resnet` or `unet`; a U-Net halves down to one pixel as far as the size allows."""
     if kind == "resnet":
-        return ResnetGenerator(width, blocks, filtered=filtered)
+        return ResnetGenerator(width, blocks)
     downs = 0
     while downs < 8 and size_px % 2 ** (downs + 1) == 0:
         downs += 1

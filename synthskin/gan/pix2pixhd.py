@@ -73,9 +73,9 @@ def halved(x: Tensor) -> Tensor:
 class Critics(nn.Module):
     """PatchGANs over planes and picture at full size, half size ...; each gives its activations."""
 
-    def __init__(self, width: int, inputs: int = PLANES + 3, number: int = CRITICS) -> None:
+    def __init__(self, width: int, halvings: int = 3, inputs: int = PLANES + 3, number: int = CRITICS) -> None:
         super().__init__()
-        self.critics = nn.ModuleList(PatchGAN(width, inputs=inputs) for _ in range(number))
+        self.critics = nn.ModuleList(PatchGAN(width, halvings, inputs) for _ in range(number))
 
     def forward(self, planes: Tensor, x: Tensor) -> list[list[Tensor]]:
         both, found = torch.cat([planes, x], 1), []
@@ -91,7 +91,9 @@ class Pix2pixHD(Method):
     def __init__(self, options: TrainOptions, accelerator: Accelerator) -> None:
         super().__init__(options, accelerator)
         self.add("forward", initialised(self.build(options), random_key("weights", options.seed, "forward")))
-        self.add("critics", initialised(Critics(options.width), random_key("weights", options.seed, "critics")))
+        smallest = options.size_px // 4  # what the second critic sees while the global generator learns alone
+        critics = Critics(options.width, 3 if smallest >= 24 else 2 if smallest >= 12 else 1)
+        self.add("critics", initialised(critics, random_key("weights", options.seed, "critics")))
         self.optimise("generator", ["forward"])
         self.optimise("critics", ["critics"])
 

@@ -174,7 +174,7 @@ class _Loop:
 
     def _tell(self, board: Any, losses: dict[str, Tensor]) -> None:
         for name, value in losses.items():
-            number = float(value)
+            number = float(value.detach())
             if not math.isfinite(number):
                 raise GanError(f"step {self.step}: the loss {name} is no finite number; take a smaller --rate, or "
                                "--precision no; the last checkpoint is kept")

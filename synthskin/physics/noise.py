@@ -52,14 +52,24 @@ class NoiseField:
     record    -         identity of the sample
     x_mm      (n,)      column centres from the middle of the picture
     y_mm      (n,)      row centres
+    memory    dict      octaves that were asked for, where several lesions of one sample grow on the same columns
     """
 
     record: SampleRecord
     x_mm: F32
     y_mm: F32
+    memory: dict[tuple[str, float, float], F32] | None = None
 
     def __call__(self, name: str, scale_mm: float, stretch_x: float = 1.0) -> F32:
         """One octave, (len(y), len(x)) float32. `stretch_x` > 1 draws it out along x."""
+        if self.memory is None:
+            return self._octave(name, scale_mm, stretch_x)
+        key = (name, float(scale_mm), float(stretch_x))
+        if key not in self.memory:
+            self.memory[key] = self._octave(*key)
+        return self.memory[key].copy()
+
+    def _octave(self, name: str, scale_mm: float, stretch_x: float) -> F32:
         table = keyed_rng(self.record, name).standard_normal((PERIOD, PERIOD), dtype=np.float32)
         wx, ix = _weights(np.asarray(self.x_mm / (scale_mm * stretch_x), np.float32))
         wy, iy = wx, ix

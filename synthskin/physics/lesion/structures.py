@@ -74,8 +74,10 @@ def grow_together(records: list[SampleRecord], x_mm: F32, y_mm: F32, column_mm: 
     gy, gx = np.gradient(arrival, np.float32(column_mm * 2 / lesion.diameter_mm))
     crowding = np.clip(np.sqrt(gx * gx + gy * gy), np.float32(0.7), np.float32(6)) ** np.float32(0.75)
     box = _reach(record, arrival, crowding, column_mm)
+    memory: dict[tuple[str, float, float], F32] | None = {} if len(records) > 1 else None
+    x, y = x_mm[box[1]], y_mm[box[0]]
     return [
-        _in_place(_grow_in(one, x_mm[box[1]], y_mm[box[0]], column_mm, arrival[box], crowding[box]), arrival, box)
+        _in_place(_grow_in(one, NoiseField(one, x, y, memory), column_mm, arrival[box], crowding[box]), arrival, box)
         for one in records
     ]
 
@@ -145,10 +147,9 @@ def _reach(record: SampleRecord, arrival: F32, crowding: F32, column_mm: float) 
     return box[0], box[1]
 
 
-def _grow_in(record: SampleRecord, x_mm: F32, y_mm: F32, column_mm: float, arrival: F32, crowding: F32) -> LesionField:
-    """`grow` on the columns that the lesion can reach."""
+def _grow_in(record: SampleRecord, noise: NoiseField, column_mm: float, arrival: F32, crowding: F32) -> LesionField:
+    """`grow` on the columns that the lesion can reach, those of `noise`."""
     lesion = record.lesion
-    noise = NoiseField(record, x_mm, y_mm)
     radius = 0.5 * lesion.diameter_mm
     fine = np.clip(noise.octaves("border", (0.55, 0.28, 0.14), (1.0, 0.8, 0.5)), -NOISE_LIMIT, NOISE_LIMIT)
     arrival = np.maximum(arrival + np.float32(_jag(record)) * fine * np.minimum(arrival, 1), 0)

@@ -1,0 +1,203 @@
+"""Planted causes that an audit must find: a classifier trained with ink on melanoma, one trained on light skin only,
+and a control, each audited with the same renders.
+
+    python benchmarks/audit.py renders       the audit's sets; continues after a stop
+    python benchmarks/audit.py training      the training sets; continues after a stop
+    python benchmarks/audit.py train         three classifiers (synthskin classifier), exported to ONNX
+    python benchmarks/audit.py audit         three audits, as `synthskin audit --renders` runs them; the table
+    python benchmarks/audit.py               all of it; about an hour and a half of one core
+
+`--work DIR` holds sets, models and reports (default out/audit). Pictures are small (64 pixels a side) and lesions few,
+so that it runs on two cores. Writes benchmarks/results/audit.json. What must come out (issue of the audit): planted
+|dp| >= 0.2 and >= 3 times the next cause that is not linked to it; on the control the same causes < 0.05.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from synthskin import cli
+from synthskin.audit import make_jobs, render_jobs
+from synthskin.bias.audit_causes import BY_NAME, Cause
+from synthskin.preset import load_preset
+from synthskin.progress import make_progress
+from synthskin.run import EngineOptions, RunRequest, render_run
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE_PX = 64
+LESIONS = 12
+PLAIN = 60
+AUDIT_SEED = 77
+STEPS = 500
+
+#: Causes of the audit with fewer values than by default, the planted ones first.
+CAUSES: tuple[Cause, ...] = (
+    BY_NAME["ink"],
+    replace(BY_NAME["melanin"], values=(0.01, 0.21, 0.41)),
+    replace(BY_NAME["tone"], values=("fst1", "fst4", "fst6")),
+    BY_NAME["ruler"],
+    replace(BY_NAME["hair"], values=(0, 30)),
+    replace(BY_NAME["blood"], values=(0.005, 0.05)),
+    replace(BY_NAME["exposure"], values=(-0.3, 0.3), reference=0),
+    replace(BY_NAME["contrast"], values=(1.0, 0.25)),
+    replace(BY_NAME["white_balance"], values=(-40.0, 40.0), reference=0),
+    BY_NAME["dark_corner"],
+    BY_NAME["gel_bubble"],
+    replace(BY_NAME["regularity"], values=(0.95, 0.05)),
+    replace(BY_NAME["size"], values=(4.0, 7.0), reference=0),
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training set as `synthskin render` makes it."""
+
+    name: str
+    n: int
+    size: int
+    seed: int
+    diagnosis: str
+    tone: str | None = None
+    confound: str | None = None
+
+
+SETS = (
+    Training("seven", 420, 128, 0, "MEL=1,NV=1,BCC=1,AKIEC=1,BKL=1,DF=1,VASC=1"),
+    Training("mixed", 300, 64, 11, "MEL=1,NV=1"),
+    Training("ink", 110, 64, 12, "MEL=1", confound="ink:MEL=1"),
+    Training("light", 200, 128, 0, "NV=0.71,MEL=0.29", tone="fst1=1,fst2=2,fst3=1"),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier that is audited: what it is trained on, and the cause that was planted."""
+
+    name: str
+    sets: tuple[str, ...]
+    planted: tuple[str, ...]
+
+
+SUBJECTS = (
+    Subject("ink", ("seven", "mixed", "ink"), ("ink",)),
+    Subject("light", ("light",), ("melanin", "tone")),
+    Subject("control", ("seven", "mixed"), ()),
+)
+
+
+def render_sets(work: Path) -> bool:
+    """The audit's sets; False if interrupted."""
+    preset = load_preset("isic_like").with_diagnosis("MEL=1,NV=1")
+    jobs = make_jobs(preset, CAUSES, LESIONS, PLAIN)
+    options = EngineOptions(SIZE_PX, 12)
+    return all(not result.interrupted for result in render_jobs(
+        jobs, work / "renders", AUDIT_SEED, options, 1, False, lambda verb: make_progress(verb=verb)))
+
+
+def render_training(work: Path, names: Sequence[str]) -> bool:
+    for own in SETS:
+        if names and own.name not in names:
+            continue
+        preset = load_preset("isic_like").with_diagnosis(own.diagnosis)
+        preset = preset if own.tone is None else preset.with_tones(own.tone)
+        preset = preset if own.confound is None else preset.with_confounds([own.confound])
+        request = RunRequest(preset, own.n, own.seed, work / own.name, EngineOptions(own.size, 12), 1)
+        if render_run(request, progress=make_progress(verb=f"{own.name}: rendering")).interrupted:
+            return False
+    return True
+
+
+def command(*arguments: object) -> int:
+    try:
+        cli.main([str(part) for part in arguments])
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+def train(work: Path, subjects: Sequence[Subject]) -> None:
+    for subject in subjects:
+        folder = work / "models" / subject.name
+        code = command("classifier", "train", *(work / name for name in subject.sets), "--out", folder, "--classes",
+                       "MEL,NV", "--size", SIZE_PX, "--steps", STEPS, "--class-weights", "balanced", "--device", "cpu")
+        if code:
+            sys.exit(code)
+        command("classifier", "export", folder, "--out", work / "models" / f"{subject.name}.onnx")
+
+
+def audit(work: Path, subjects: Sequence[Subject]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for subject in subjects:
+        out = work / "reports" / subject.name
+        model = work / "models" / f"{subject.name}.onnx"
+        code = command("audit", model, "--preprocess", model.with_suffix(".json"), "--positive", "MEL", "--renders",
+                       work / "renders", "--out", out, "--overwrite")
+        if code not in (0, 3):
+            sys.exit(code)
+        found[subject.name] = judge(subject, json.loads((out / "results.json").read_text()))
+    return found
+
+
+def judge(subject: Subject, data: dict[str, Any]) -> dict[str, Any]:
+    """The figures of one subject: the planted |dp|, and the largest of the causes that are not linked to it."""
+    causes = {own["cause"]: own for own in data["causes"]}
+    size = {name: own["dp"]["estimate"] for name, own in causes.items()}
+    told: dict[str, Any] = {
+        "trained_on": list(subject.sets), "verdict": data["verdict"], "reason": data["reason"],
+        "auc": data["unswept"]["auc"],
+        "causes": {name: {"dp": own["dp"], "flips": own["flips"]["estimate"], "verdict": own["verdict"],
+                          "p": [point["estimate"] for point in own["curve"]], "values": own["values"],
+                          "linked": sorted(own["linked"])} for name, own in causes.items()},
+    }
+    for name in subject.planted:
+        others = {other: dp for other, dp in size.items()
+                  if other != name and other not in subject.planted and other not in causes[name]["linked"]}
+        second = max(others, key=lambda other: others[other])
+        told.setdefault("planted", {})[name] = {
+            "dp": size[name], "next_not_linked": second, "its_dp": others[second],
+            "times": size[name] / max(others[second], 1e-9)}
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", nargs="?", choices=("renders", "training", "train", "audit", "all"), default="all")
+    parser.add_argument("--work", type=Path, default=Path("out/audit"))
+    parser.add_argument("--only", nargs="*", default=[], help="training sets or subjects")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/audit.json")
+    asked = parser.parse_args()
+    started = time.monotonic()
+    if asked.step in ("training", "all") and not render_training(asked.work, asked.only):
+        sys.exit(130)
+    if asked.step in ("renders", "all") and not render_sets(asked.work):
+        sys.exit(130)
+    subjects = [own for own in SUBJECTS if not asked.only or own.name in asked.only]
+    if asked.step in ("train", "all"):
+        train(asked.work, subjects)
+    if asked.step not in ("audit", "all"):
+        return
+    found = audit(asked.work, subjects)
+    result = {"machine": platform.processor() or platform.machine(), "size_px": SIZE_PX, "lesions": LESIONS,
+              "unswept": PLAIN, "steps": STEPS, "sets": {own.name: own.n for own in SETS},
+              "seconds_of_this_call": round(time.monotonic() - started, 1), "subjects": found}
+    asked.out.write_text(json.dumps(result, indent=1) + "\n")
+    for name, told in found.items():
+        auc = told["auc"]["estimate"] if told["auc"] else float("nan")
+        print(f"{name}: AUC {auc:.3f}, {told['verdict']}")
+        for planted, own in told.get("planted", {}).items():
+            print(f"  planted {planted}: |dp| {own['dp']:.3f}, {own['times']:.1f} times {own['next_not_linked']} "
+                  f"({own['its_dp']:.3f})")
+        for cause, own in told["causes"].items():
+            print(f"  {cause:14} {own['dp']['estimate']:.3f} {own['verdict']}")
+
+
+if __name__ == "__main__":
+    main()

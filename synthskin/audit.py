@@ -1,0 +1,163 @@
+"""Renders for an audit: a plain set, and for each cause a set in which it alone moves (synthskin.variation).
+
+Lesion g of every set is sample g of the plain preset: same lesion, hair, vessels, noise. Exposure and white balance are
+inputs and stay, unless they are the cause.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from synthskin.bias.audit_causes import BY_NAME, Cause
+from synthskin.bias.audit_preprocess import Preprocess
+from synthskin.conventions import DIAGNOSES
+from synthskin.draw import draw
+from synthskin.laws import one_line
+from synthskin.preset import Preset
+from synthskin.record import RecordError, SampleRecord
+from synthskin.run import (
+    EngineFactory,
+    EngineLike,
+    EngineOptions,
+    Progress,
+    RunRequest,
+    RunResult,
+    real_device,
+    real_engine,
+    render_run,
+)
+from synthskin.run.request import Plan
+from synthskin.variation import (
+    DERIVED,
+    VariationError,
+    make_counterfactual,
+    make_sweep,
+    parse_values,
+    with_lesions,
+    with_value,
+)
+
+PLAIN: Final = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Siblings differ in a factor on the drawn values of `fields`; a plan of a render run."""
+
+    name: str
+    fields: tuple[str, ...]
+    values: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def record(self, preset: Preset, seed: int, index: int) -> SampleRecord:
+        group, sibling = divmod(index, len(self.values))
+        record = draw(preset, seed, group)
+        for key in self.fields:
+            part, _, name = key.partition(".")
+            record = with_value(record, key, getattr(getattr(record, part), name) * self.values[sibling])
+        return record
+
+    def settings(self) -> dict[str, Any]:
+        return {"kind": "scale", "name": self.name, "fields": list(self.fields), "values": list(self.values),
+                "derived": list(DERIVED)}
+
+    def words(self) -> str:
+        return f"{self.name}: {', '.join(self.fields)} times {', '.join(map(str, self.values))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One set of the audit: its folder's name, what to render, how many samples."""
+
+    name: str
+    preset: Preset
+    plan: Plan | None
+    n: int
+
+
+def own_cause(text: str) -> Cause:
+    """A cause from `skin.oxygenation=0.4,0.6,0.8`; raises VariationError."""
+    field, equals, values = text.partition("=")
+    field = field.strip()
+    if not equals:
+        raise VariationError(f"--cause {one_line(text)}: write a field and its values, skin.oxygenation=0.4,0.6,0.8")
+    plan = make_sweep(field, parse_values(field, values), f"--cause {one_line(text)}")
+    name = field.partition(".")[2]
+    known = next((own for own in BY_NAME.values() if own.kind == "field" and own.fields == (field,)), None)
+    if known is not None:
+        return replace(known, values=plan.values, reference=0)
+    return Cause(re.sub(r"\W", "_", name), field, (field,), plan.values,
+                 role="sign" if field.startswith(("lesion.", "structures.")) else "nuisance")
+
+
+def diagnoses_of(preprocess: Preprocess) -> str:
+    """Weights of --diagnosis for a model: half to its positive diagnoses, half to its negative ones."""
+    truth = preprocess.truth()
+    named = {name.casefold() for name in preprocess.classes}
+    own = [name for name in truth if name.casefold() in named] or [name for name in DIAGNOSES if name in truth]
+    counts = {value: sum(truth[name] == value for name in own) for value in (True, False)}
+    return ",".join(f"{name}={1 / counts[truth[name]]:.6g}" for name in own)
+
+
+def make_jobs(preset: Preset, causes: Sequence[Cause], lesions: int, n: int) -> list[Job]:
+    """The sets of an audit; raises VariationError where a cause cannot act on the preset."""
+    if lesions < 2:
+        raise VariationError(f"--lesions {lesions}: 2 or more are needed, 10 for an interval")
+    if n < 2:
+        raise VariationError(f"--n {n}: 2 or more unswept pictures are needed")
+    return [Job(PLAIN, preset, None, n), *(_job(preset, cause, lesions) for cause in causes)]
+
+
+def _job(preset: Preset, cause: Cause, lesions: int) -> Job:
+    try:
+        held = preset.with_sets(cause.sets) if cause.sets else preset
+        if cause.about_the_lesion:
+            held = with_lesions(held)
+        plan: Any
+        if cause.kind == "tones":
+            plan = make_counterfactual(held, ",".join(map(str, cause.values)))
+        elif cause.kind == "scale":
+            plan = Scale(cause.name, cause.fields, tuple(float(value) for value in cause.values))
+        else:
+            plan = make_sweep(cause.fields[0], cause.values)
+        for index in range(len(plan)):
+            plan.record(held, 0, index)  # a value outside its bounds shows here and not after an hour
+    except (VariationError, RecordError) as error:
+        raise VariationError(f"cause {cause.name}: {error}; leave it out with --causes") from None
+    noted = replace(held, overrides=(*held.overrides, plan.words()))
+    return Job(cause.name, noted, plan, lesions * len(plan))
+
+
+class SharedEngine:
+    """An engine factory that makes one engine for all sets of this process; worker processes make their own."""
+
+    def __init__(self, factory: EngineFactory) -> None:
+        self._factory = factory
+        self._made: dict[EngineOptions, EngineLike] = {}
+
+    def __call__(self, options: EngineOptions) -> EngineLike:
+        if options not in self._made:
+            self._made[options] = self._factory(options)
+        return self._made[options]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SharedEngine, (self._factory,)
+
+
+def render_jobs(
+    jobs: Sequence[Job], folder: Path, seed: int, options: EngineOptions, workers: int | None, overwrite: bool,
+    progress_of: Callable[[str], Progress], factory: EngineFactory = real_engine,
+    resolve_device: Callable[[str], str] = real_device,
+) -> Iterator[RunResult]:
+    """Render one set after the other into folder/NAME; the same again continues. The caller stops if interrupted."""
+    shared = SharedEngine(factory)
+    for number, job in enumerate(jobs, 1):
+        request = RunRequest(job.preset, job.n, seed, folder / job.name, options, workers, overwrite, plan=job.plan)
+        yield render_run(request, shared, resolve_device,
+                         progress_of(f"{job.name} ({number}/{len(jobs)}): rendering"))

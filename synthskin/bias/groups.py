@@ -1,0 +1,181 @@
+"""Groups of cases (tone, contrast, class, hair, size, artefact, device, any key of a row) and who belongs together.
+
+A case may lie in no group (None): its row has no value. How many do is reported. Boundaries of `quantiles` are taken
+from the rows of the test set, never from scores.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthskin.bias.errors import BiasError
+from synthskin.laws import nearest, one_line
+
+#: kind -> (default bins by value, default edges, their names). Tone: light is ITA classes 1-3, dark 4-6 (CIRCLe).
+_TONE: Final[dict[str, tuple[Any, ...]]] = {"light": (1, 2, 3), "dark": (4, 5, 6)}
+_HAIR_EDGES: Final = (0.005, 0.05)  # share of the pixels: next to none, some, dense; by design
+_NUMBERS: Final = ("ita", "contrast", "hair", "size")
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """`labels[i]` is the group of case i or None; `names` in their order; `pair` (a, b): a - b is what is tested."""
+
+    kind: str
+    names: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    pair: tuple[str, str] | None
+    bounds: tuple[float, ...] = ()
+
+    def where(self, name: str) -> NDArray[np.bool_]:
+        return np.array([label == name for label in self.labels], bool)
+
+    @property
+    def unknown(self) -> int:
+        return sum(label is None for label in self.labels)
+
+
+def make_grouping(
+    kind: str, by: str, rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Sequence[float]],
+    bins: Mapping[str, Sequence[Any]] | None = None, edges: Sequence[float] = (), quantiles: int | None = None,
+    names: Sequence[str] = (), pair: Sequence[str] = (),
+) -> Grouping:
+    """Group the cases of `rows`.
+
+    by         tone (ita_class), ita (degrees), contrast (CIEDE2000), class (diagnosis), hair (share of the pixels),
+               size (share of the pixels in the mask), artefact:NAME (there or not), device (profile of renders, else
+               dermoscopic_type), a key of a row, or params:group.field of renders
+    measured   numbers measured on the pictures: {"hair": ..., "size": ...}, NaN where there is nothing to measure
+
+    Raises BiasError where `by` is nothing known, no case has a value, or a group of the pair does not occur.
+    """
+    values = [value_of(by, row, measured, i) for i, row in enumerate(rows)]
+    if all(value is None for value in values):
+        raise BiasError(f"[groups.{kind}] by = \"{by}\": none of the {len(rows)} test pictures has a value for it; "
+                        f"{_remedy(by)}")
+    bounds: tuple[float, ...] = ()
+    if bins or (by == "tone" and not edges and quantiles is None):
+        chosen = bins or _TONE
+        labels = [_in_bins(value, chosen) for value in values]
+        order = [name for name in chosen if name in set(labels)]
+    elif edges or quantiles is not None or by in _NUMBERS or _numeric(values):
+        found = np.array([float(v) for v in values if v is not None])
+        if edges or (by == "hair" and quantiles is None):
+            bounds = tuple(edges or _HAIR_EDGES)
+        else:
+            count = quantiles or 3
+            bounds = tuple(float(q) for q in np.quantile(found, np.arange(1, count) / count))
+        words = tuple(names) if names else _names(bounds, by, quantiles is not None or not edges)
+        labels = [None if v is None else words[int(np.searchsorted(bounds, float(v), side="right"))] for v in values]
+        order = [name for name in words if name in set(labels)]
+    else:
+        labels = [None if value is None else str(value) for value in values]
+        order = sorted({label for label in labels if label is not None})
+    if len(order) < 2:
+        raise BiasError(f"[groups.{kind}] by = \"{by}\": all test pictures are in one group ({', '.join(order)}); a "
+                        "gap needs two. Give a test set that has both, other bins, or leave the grouping out")
+    for side in pair:
+        if side not in order:
+            raise BiasError(f"[groups.{kind}] pair: no test picture is in '{one_line(side)}'{nearest(side, order)}; "
+                            f"there are {', '.join(order)}")
+    tested = (pair[0], pair[1]) if pair else (order[1], order[0]) if len(order) == 2 else None
+    return Grouping(kind, tuple(order), tuple(labels), tested, bounds)
+
+
+def value_of(by: str, row: Mapping[str, Any], measured: Mapping[str, Sequence[float]], position: int) -> Any:
+    """What the case is grouped by; None where it has none. Raises BiasError on an unknown `by`."""
+    key = {"tone": "ita_class", "contrast": "contrast", "class": "diagnosis"}.get(by, by)
+    if by in ("hair", "size"):
+        value = float(measured[by][position])
+        return value if math.isfinite(value) else None
+    if by == "ita":
+        return row["ita_deg"] if row["ita_deg"] is not None else row["ita_image_deg"]
+    if by == "device":
+        profile = _params(row).get("device", {})
+        profile = profile.get("profile") if isinstance(profile, dict) else None
+        return profile if profile is not None else row["dermoscopic_type"]
+    if by.startswith("artefact:"):
+        return f"with {by[9:]}" if by[9:] in row["artefacts"] else f"without {by[9:]}"
+    if by.startswith("params:"):
+        found: Any = _params(row)
+        for part in by[7:].split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        return found if isinstance(found, (int, float, str)) else None
+    if key not in row:
+        kinds = ("tone", "ita", "contrast", "class", "hair", "size", "device", "artefact:NAME", "params:group.field")
+        raise BiasError(f"groups: by = \"{one_line(by)}\"{nearest(by, kinds)}: allowed are {', '.join(kinds)} or a key "
+                        "of metadata.jsonl")
+    value = row[key]
+    return value if isinstance(value, (int, float, str)) else None
+
+
+def clusters_of(rows: Sequence[Mapping[str, Any]], home: Sequence[str] | None = None) -> list[str]:
+    """For each case the name of its cluster: cases that share a patient, lesion or group_id, however indirectly.
+
+    home   name of each case's data set: a case without any id stands alone, under set and file name.
+    """
+    parent = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    for i, row in enumerate(rows):
+        for key in ("patient_id", "lesion_id", "group_id"):
+            if row.get(key) is not None:
+                j = first.setdefault((key, str(row[key])), i)
+                parent[root(i)] = root(j)
+    names: dict[int, str] = {}
+    result = []
+    for i, row in enumerate(rows):
+        ids = [str(row[key]) for key in ("group_id", "patient_id", "lesion_id") if row.get(key) is not None]
+        own = ids[0] if ids else f"{home[i] if home else ''}/{row['file_name']}"
+        result.append(names.setdefault(root(i), own))
+    return result
+
+
+def _in_bins(value: Any, bins: Mapping[str, Sequence[Any]]) -> str | None:
+    return next((name for name, members in bins.items() if value in members or str(value) in map(str, members)), None)
+
+
+def _numeric(values: Sequence[Any]) -> bool:
+    """Numbers with more values than would make sense as groups."""
+    known = [v for v in values if v is not None]
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in known) and len(set(known)) > 8
+
+
+def _names(bounds: Sequence[float], by: str, cut_by_us: bool) -> tuple[str, ...]:
+    if cut_by_us and len(bounds) == 2:
+        return {"size": ("small", "middle", "large"), "contrast": ("low", "middle", "high"),
+                "hair": ("no hair", "some hair", "dense hair"),
+                }.get(by, ("lowest third", "middle third", "highest third"))
+    texts = [f"{b:.4g}" for b in bounds]
+    return (f"under {texts[0]}", *(f"{a} to {b}" for a, b in itertools.pairwise(texts)),
+            f"{texts[-1]} and over")
+
+
+def _remedy(by: str) -> str:
+    return {
+        "tone": "measure it with `synthskin tone` first, or leave the grouping out",
+        "size": "the pictures need masks", "hair": "the pictures need masks of hair",
+        "contrast": "the pictures need masks",
+    }.get(by, "give a test set that has it, or leave the grouping out")
+
+
+def _params(row: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found = json.loads(row["params"] or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

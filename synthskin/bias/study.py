@@ -1,0 +1,278 @@
+"""Running a study: each arm with each seed is trained, tested and set down whole; the same call again continues.
+
+OUT/
+  study.json                     the study as it was declared, hashes of all data, versions
+  runs/ARM/seed7/scores.npz      scores of every test case; done.json, written last, says the run is whole
+  results.json, results.csv, report.html
+
+A kill at any moment loses at most the training under way. Everything but done.json's seconds follows from the study
+and the data, so a study that was killed and continued ends with the same results.json, byte for byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from synthskin import __version__
+from synthskin.bias import study_scores as scores_of
+from synthskin.bias.errors import BiasError
+from synthskin.bias.study_data import (
+    Parts,
+    Pictures,
+    check_leaks,
+    chosen,
+    load_pictures,
+    split,
+    test_positions,
+    train_positions,
+)
+from synthskin.bias.study_file import StudySpec
+from synthskin.dataset.reader import Progress
+
+OURS: Final = ("study.json", "runs", "results.json", "results.csv", "report.html", "data", ".lock")
+MakeProgress = Callable[[str, str], Progress]  # (verb, unit)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """Where the report is; how many trainings were made now and kept from before; the results as they stand in JSON."""
+
+    out: Path
+    made: int
+    kept: int
+    results: dict[str, Any]
+
+
+def run_study(spec: StudySpec, folders: Mapping[str, Path], out: Path, progress: MakeProgress | None = None,
+              overwrite: bool = False) -> StudyResult:
+    """Train, test and report what is missing. `folders`: for each data set of the study where it lies.
+
+    Raises BiasError on data that do not fit the study and on a folder `out` that holds something else.
+    """
+    prepare(out)
+    with _locked(out):
+        if overwrite:
+            for name in OURS:
+                if name not in ("data", ".lock"):
+                    _remove(out / name)
+        sets = {name: load_pictures(spec, name, folders[name], progress and progress(f"reading {name},", "pictures"))
+                for name in _used(spec)}
+        repeats = [{name: split(spec, data, r) for name, data in sets.items()} for r in range(spec.split.repeats)]
+        for parts in repeats:
+            check_leaks(spec, sets, parts)
+        _check_tests(spec, sets, repeats)
+        _write(out / "study.json", _json({"study": spec.model_dump(), "data": _hashes(sets), "versions": versions()}))
+        made = 0
+        for arm in spec.arms:
+            for position, seed in enumerate(spec.seeds):
+                parts = repeats[position % len(repeats)]
+                made += _one(spec, arm, seed, sets, parts, out, progress)
+        from synthskin.bias.study_report import write_report
+        from synthskin.bias.study_results import results_of, write_tables
+
+        tables, runs = _tables(spec, sets, out)
+        results = results_of(spec, sets, tables, repeats)
+        _write(out / "results.json", _json(results))
+        write_tables(results, out / "results.csv")
+        write_report(spec, sets, tables, runs, results, out / "report.html")
+    return StudyResult(out, made, len(spec.arms) * len(spec.seeds) - made, results)
+
+
+def prepare(out: Path) -> None:
+    """Make the folder; raises BiasError where it is a file or holds what no study writes."""
+    if out.exists() and not out.is_dir():
+        raise BiasError(f"{out}: is a file; give a folder for the study")
+    strange = sorted(p.name for p in out.iterdir() if p.name not in OURS and not p.name.startswith(".")) if (
+        out.is_dir()) else []
+    if strange:
+        raise BiasError(f"{out}: holds {strange[0][:60]!r}, which is no part of a study; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BiasError(f"{out}: cannot be made: {error.strerror}") from None
+
+
+def versions() -> dict[str, str]:
+    """Of all that decides the numbers."""
+    import monai
+    import scipy
+    import torch
+
+    return {"synthskin": __version__, "python": platform.python_version(), "numpy": np.__version__,
+            "scipy": scipy.__version__, "torch": torch.__version__, "monai": monai.__version__,
+            "machine": platform.machine()}
+
+
+def _used(spec: StudySpec) -> list[str]:
+    names = [u.data for arm in spec.arms.values() for u in arm.use] + [t.data for t in spec.tests.values()]
+    return list(dict.fromkeys([*names, spec.validation_data]))
+
+
+def _check_tests(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[dict[str, Parts]]) -> None:
+    """Every class must be there in the tests, and every grouping must find its groups, before hours of training."""
+    from synthskin.bias.study_results import grouping_of
+
+    for name, test in spec.tests.items():
+        data = sets[test.data]
+        for parts in repeats:
+            at = test_positions(spec, name, data, parts[test.data])
+            if spec.task == "classification":
+                positive = np.isin(data.labels[at], scores_of.positive_of(spec))
+                for found, which in ((positive.any(), spec.positive), (
+                        (~positive).any(), [c for c in spec.classes if c not in spec.positive])):
+                    if not found:
+                        raise BiasError(f"[tests.{name}] {data.folder}: none of the {len(at)} pictures is "
+                                        f"{', '.join(which)}; both sides are needed for AUC and sensitivity")
+            for kind in spec.groups:
+                grouping_of(spec, kind, data, at)
+
+
+def _hashes(sets: Mapping[str, Pictures]) -> dict[str, Any]:
+    return {name: {"folder": data.folder, "digest": data.digest, **data.facts} for name, data in sets.items()}
+
+
+def _identity(spec: StudySpec, arm: str, seed: int, sets: Mapping[str, Pictures]) -> dict[str, Any]:
+    """All that decides one training and its scores."""
+    whole = spec.model_dump()
+    used = {u.data for u in spec.arms[arm].use} | {t.data for t in spec.tests.values()} | {spec.validation_data}
+    return {"arm": {k: v for k, v in whole["arms"][arm].items() if k not in ("says", "x")}, "seed": seed,
+            "tests": {n: {k: v for k, v in t.items() if k != "says"} for n, t in whole["tests"].items()},
+            **{k: whole[k] for k in ("name", "task", "size_px", "label", "classes", "positive", "threshold", "split",
+                                     "training", "validation")},
+            "data": {name: sets[name].digest for name in sorted(used)},
+            "repeat": spec.seeds.index(seed) % spec.split.repeats,
+            "versions": {k: v for k, v in versions().items() if k in ("synthskin", "torch", "monai", "machine")}}
+
+
+def _one(spec: StudySpec, arm: str, seed: int, sets: Mapping[str, Pictures], parts: Mapping[str, Parts], out: Path,
+         progress: MakeProgress | None) -> int:
+    """Make one training with its scores, unless it is there whole; 1 if it was made."""
+    folder = out / "runs" / arm / f"seed{seed}"
+    identity = _identity(spec, arm, seed, sets)
+    if _whole(folder, identity):
+        return 0
+    from synthskin.bias.study_train import Source, degraded, predict, train
+
+    started = time.monotonic()
+    sources = []
+    for use in spec.arms[arm].use:
+        data = sets[use.data]
+        at = train_positions(spec, use.data, use.part, parts[use.data])
+        at = chosen(at, use.n, data, spec.split.seed, f"[arms.{arm}] use {use.data}")
+        sources.append((data, at, use.share))
+    total = sum(len(at) for _, at, _ in sources)
+    network = train(spec, arm, [Source(d, at, len(at) / total if s is None else s) for d, at, s in sources], seed,
+                    progress and progress(f"training {arm}, seed {seed},", "steps"))
+    data = sets[spec.validation_data]
+    at = parts[spec.validation_data].validation
+    threshold = scores_of.choose_threshold(spec, data, at, predict(spec, network, data.images[at]))
+    found = {}
+    for name, test in spec.tests.items():
+        data = sets[test.data]
+        at = test_positions(spec, name, data, parts[test.data])
+        images = degraded(data.images[at], test.noise, test.blur, name)
+        found[name] = scores_of.score(spec, data, at, predict(spec, network, images), threshold)
+    content = scores_of.to_bytes(found)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "scores.npz", content)
+    done = {"identity": identity, "sha256": hashlib.sha256(content).hexdigest(), "threshold": threshold,
+            "trained_on": {d.name: len(at) for d, at, _ in sources}, "seconds": round(time.monotonic() - started, 1)}
+    _write(folder / "done.json", _json(done))
+    return 1
+
+
+def _whole(folder: Path, identity: dict[str, Any]) -> bool:
+    """Is the run there, complete and of these settings? Raises BiasError where it is of others."""
+    done = _done(folder)
+    if done is None:
+        return False
+    before, now = done.get("identity"), json.loads(json.dumps(identity))
+    if before != now:
+        key = next((k for k in now if not isinstance(before, dict) or before.get(k) != now[k]), "settings")
+        raise BiasError(f"{folder}: was made with another '{key}'; choose another --out, or give --overwrite to make "
+                        "all of it again")
+    try:
+        return hashlib.sha256((folder / "scores.npz").read_bytes()).hexdigest() == done.get("sha256")
+    except OSError:
+        return False
+
+
+def _done(folder: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _tables(spec: StudySpec, sets: Mapping[str, Pictures], out: Path
+            ) -> tuple[dict[str, scores_of.Table], dict[str, list[dict[str, Any]]]]:
+    """(test -> table, arm -> for each seed the arrays on disk)."""
+    runs = {arm: [scores_of.from_file(out / "runs" / arm / f"seed{seed}" / "scores.npz") for seed in spec.seeds]
+            for arm in spec.arms}
+    thresholds = {arm: [float((_done(out / "runs" / arm / f"seed{seed}") or {})["threshold"]) for seed in spec.seeds]
+                  for arm in spec.arms}
+    tables = {}
+    for test in spec.tests:
+        own = {arm: [run[test] for run in all_seeds] for arm, all_seeds in runs.items()}
+        tables[test] = scores_of.make_table(spec, test, sets[spec.tests[test].data], own, thresholds)
+    return tables, runs
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    """NaN becomes null; NumPy numbers become Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise BiasError(f"{path}: cannot be written: {error.strerror or error}; the same command again continues"
+                        ) from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    with open(out / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BiasError(f"{out}: another run of a study is writing there; wait for it or choose another --out"
+                            ) from None
+        yield

@@ -1,0 +1,285 @@
+"""The pictures of a study: sets of the contract at the study's size, their splits, and that no test picture is learnt.
+
+Pictures are held in memory, 4 bytes a pixel; a set that does not fit is refused before anything is trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthskin.bias.errors import BiasError
+from synthskin.bias.groups import clusters_of
+from synthskin.bias.statistics import frozen
+from synthskin.bias.study_file import StudySpec
+from synthskin.conventions import HEALTHY
+from synthskin.dataset.format import DatasetError
+from synthskin.dataset.reader import Progress, open_dataset, safe_path
+from synthskin.laws import one_line
+
+MASKED: Final = ("exact", "inherited", "human")  # mask_status that may be learnt from and tested on
+LEAST: Final = 4  # pictures of a part
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A set at the study's size.
+
+    images     (n, 3, s, s) uint8 sRGB; masks (n, s, s) bool
+    labels     (n,) position in the classes (classification; else -1)
+    hair, size (n,) shares of the pixels, NaN where there is no mask of hair or lesion
+    clusters   (n,) patient, lesion or group
+    sha256     (n,) of the picture files; `digest` of all that the study takes from the set
+    synthetic  any picture that is no photograph
+    """
+
+    name: str
+    folder: str
+    rows: tuple[dict[str, Any], ...]
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    hair: NDArray[np.float64]
+    size: NDArray[np.float64]
+    clusters: tuple[str, ...]
+    sha256: tuple[str, ...]
+    digest: str
+    facts: Mapping[str, Any]
+
+    @property
+    def synthetic(self) -> bool:
+        return any(row["generator"] != "real" for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def load_pictures(spec: StudySpec, name: str, folder: Path, progress: Progress | None = None) -> Pictures:
+    """Read what the study needs of the set `name`; raises BiasError or DatasetError naming the file."""
+    data = open_dataset(folder)
+    kept, left_out = _choose(spec, name, folder, data.rows)
+    _room(len(kept), spec.size_px, f"[data.{name}] {folder}")
+    n, s = len(kept), spec.size_px
+    images, masks = np.zeros((n, 3, s, s), np.uint8), np.zeros((n, s, s), bool)
+    hair, size = np.full(n, np.nan), np.full(n, np.nan)
+    hashes, whole = [], hashlib.sha256()
+    if progress is not None:
+        progress.start(n, 0)
+    try:
+        for i, row in enumerate(kept):
+            image, mask, fuzz = (_read(folder, row[key]) for key in ("file_name", "mask_file_name", "hair_file_name"))
+            assert image is not None
+            pixels = image[0] if image[0].ndim == 3 else np.repeat(image[0][..., None], 3, axis=2)
+            if pixels.dtype != np.uint8:
+                raise BiasError(f"{folder}/{row['file_name']}: {pixels.dtype} came; 8-bit pictures are needed")
+            images[i] = _squared(pixels, s)
+            if mask is not None and row["mask_status"] in MASKED:
+                masks[i] = _squared(mask[0][..., None] > 0, s)[0]
+                size[i] = masks[i].mean()
+            elif row["diagnosis"] == HEALTHY:
+                size[i] = 0.0
+            hair[i] = np.nan if fuzz is None else float((fuzz[0] > 0).mean())
+            hashes.append(image[1])
+            for part in (image[1], "" if mask is None else mask[1], str(row["diagnosis"]), str(row["ita_class"])):
+                whole.update(f"{part}|".encode())
+            if progress is not None:
+                progress.step(i + 1)
+    finally:
+        if progress is not None:
+            progress.stop()
+    labels = np.array([_label(spec, row) for row in kept], np.int64)
+    whole.update(repr((labels.tolist(), s)).encode())
+    facts = _facts(kept, left_out, data.card, hashes)
+    return Pictures(name, str(folder), tuple(kept), frozen(images), frozen(masks), frozen(labels), frozen(hair),
+                    frozen(size), tuple(clusters_of(kept, [name] * n)), tuple(hashes), whole.hexdigest(), facts)
+
+
+def _choose(spec: StudySpec, name: str, folder: Path, rows: Sequence[dict[str, Any]]
+            ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    where = spec.data[name].where
+    for key in where:
+        if rows and key not in rows[0]:
+            raise BiasError(f"[data.{name}] where: '{one_line(key)}' is no key of {folder}/metadata.jsonl")
+    kept: list[dict[str, Any]] = []
+    left_out: dict[str, int] = {}
+    for row in rows:
+        why = next((f"{key} is {row[key]}" for key, allowed in where.items() if row[key] not in allowed), None)
+        if why is None and spec.task == "segmentation" and row["mask_status"] not in MASKED and (
+                row["diagnosis"] != HEALTHY):
+            why = f"mask_status is {row['mask_status']}"
+        if why is None and spec.task == "classification" and _label(spec, row) < 0:
+            why = f"{spec.label} is {row[spec.label]}"
+        if why is None:
+            kept.append(row)
+        else:
+            left_out[why] = left_out.get(why, 0) + 1
+    if len(kept) < LEAST:
+        reasons = "; ".join(f"{count} with {why}" for why, count in sorted(left_out.items())[:4]) or "it is empty"
+        allowed = f"mask_status {', '.join(MASKED)}" if spec.task == "segmentation" else (
+            f"{spec.label} {', '.join(spec.classes)}")
+        raise BiasError(f"[data.{name}] {folder}: {len(kept)} of {len(rows)} pictures can be used ({reasons}); at "
+                        f"least {LEAST} with {allowed} are needed")
+    return kept, left_out
+
+
+def _label(spec: StudySpec, row: Mapping[str, Any]) -> int:
+    value = str(row[spec.label])
+    return spec.classes.index(value) if spec.task == "classification" and value in spec.classes else -1
+
+
+def _read(folder: Path, relative: str | None) -> tuple[NDArray[Any], str] | None:
+    """(array, SHA-256 of the file)."""
+    from synthskin.dataset.encode import read_png
+
+    if relative is None:
+        return None
+    try:
+        path = safe_path(folder, relative)
+        return read_png(path), hashlib.sha256(path.read_bytes()).hexdigest()
+    except (DatasetError, OSError) as error:
+        raise BiasError(f"{folder}/{relative}: {one_line(str(error))}; see `synthskin validate {folder}`") from None
+
+
+def _squared(array: NDArray[Any], side: int) -> NDArray[Any]:
+    """(c, side, side): as synthskin.hooks.data does it (short side scaled, middle square), masks staying masks."""
+    import torch
+
+    from synthskin.hooks.data import squared
+
+    hard = array.dtype == np.bool_
+    tensor = torch.from_numpy(np.array(array)).permute(2, 0, 1).float()
+    found = squared(tensor if hard else tensor / 255, side, hard)
+    return found.numpy() > 0.5 if hard else (found * 255).round().to(torch.uint8).numpy()
+
+
+def _room(n: int, side: int, what: str) -> None:
+    from synthskin.run.request import available_memory_bytes
+
+    needed, there = 4 * n * side * side, available_memory_bytes()
+    if there is not None and needed > 0.7 * there:
+        raise BiasError(f"{what}: {n} pictures of {side} pixels take {needed / 1e9:.1f} GB of memory, "
+                        f"{there / 1e9:.1f} GB are free; choose a smaller size_px or fewer pictures")
+
+
+def _facts(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], card: Any, hashes: Sequence[str]
+           ) -> dict[str, Any]:
+    def count(key: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for row in rows:
+            found[str(row[key])] = found.get(str(row[key]), 0) + 1
+        return dict(sorted(found.items()))
+
+    return {"pictures": len(rows), "generator": count("generator"), "diagnosis": count("diagnosis"),
+            "ita_class": count("ita_class"), "mask_status": count("mask_status"), "left_out": dict(left_out),
+            "preset": card.preset, "set_hash": card.set_hash, "seed": card.seed,
+            "licences": list(card.licences), "attribution": list(card.attribution),
+            "pictures_sha256": hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Positions in a set for one repeat of the split."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def split(spec: StudySpec, data: Pictures, repeat: int) -> Parts:
+    """Whole clusters into test, validation, training, about the asked shares of each class; by a keyed hash.
+
+    Rows that carry a `split` of their own (train, val, test) keep it where repeats is 1. Raises BiasError where a part
+    would be too small, or a class has no cluster for it.
+    """
+    everything = np.arange(len(data))
+    if not spec.parts_of(data.name):
+        return Parts(everything, everything[:0], everything)
+    given = {str(row["split"]) for row in data.rows}
+    held: dict[str, str] = {}
+    if spec.split.repeats == 1 and {"train", "test"} <= given:
+        for cluster, row in zip(data.clusters, data.rows, strict=True):
+            part = {"val": "validation", "valid": "validation"}.get(str(row["split"]), str(row["split"]))
+            if held.setdefault(cluster, part) != part:
+                raise BiasError(f"[data.{data.name}] {data.folder}: the group {one_line(cluster)} lies in the splits "
+                                f"{held[cluster]} and {part}; no split may cut a patient or lesion")
+        strata: list[list[str]] = [] if "validation" in set(held.values()) else [
+            sorted(c for c, part in held.items() if part == "train")]
+        wanted = (0.0, spec.split.validation / (1 - spec.split.test))
+    else:
+        first: dict[str, int] = {}
+        for cluster, label in zip(data.clusters, data.labels, strict=True):
+            first.setdefault(cluster, int(label))
+        strata = [[c for c, own in first.items() if own == label] for label in sorted(set(first.values()))]
+        wanted = (spec.split.test, spec.split.validation)
+    for clusters in strata:
+        order = _shuffled(clusters, f"{spec.split.seed}|{repeat}|{data.name}")
+        test, validation = (round(share * len(order)) for share in wanted)
+        for position, cluster in enumerate(order):
+            held[cluster] = "test" if position < test else "validation" if position < test + validation else "train"
+    own = np.array([held[c] for c in data.clusters])
+    parts = Parts(*(np.flatnonzero(own == part) for part in ("train", "validation", "test")))
+    for part in ("train", "validation", "test"):
+        count = len(getattr(parts, part))
+        if count < LEAST:
+            raise BiasError(f"[data.{data.name}] {data.folder}: {count} pictures for {part} of {len(set(held))} "
+                            f"patients or lesions; at least {LEAST} are needed: give more pictures or other shares in "
+                            "[split]")
+    return parts
+
+
+def check_leaks(spec: StudySpec, sets: Mapping[str, Pictures], parts: Mapping[str, Parts]) -> None:
+    """Raise BiasError if an arm learns a test picture, or one of the same patient, lesion, group or parent."""
+    tested: dict[str, str] = {}
+    for name, test in spec.tests.items():
+        data = sets[test.data]
+        for i in test_positions(spec, name, data, parts[test.data]):
+            tested.setdefault(f"cluster {data.clusters[i]}", name)
+            tested.setdefault(f"picture {data.sha256[i]}", name)
+    for arm_name, arm in spec.arms.items():
+        for use in arm.use:
+            data = sets[use.data]
+            for i in train_positions(spec, use.data, use.part, parts[use.data]):
+                parents = [f"picture {p['sha256']}" for p in data.rows[i]["parents"]]
+                keys = (f"cluster {data.clusters[i]}", f"picture {data.sha256[i]}", *parents)
+                found = next((k for k in keys if k in tested), None)
+                if found is not None:
+                    raise BiasError(f"[arms.{arm_name}] {data.folder}/{data.rows[i]['file_name']}: shares its "
+                                    f"{'patient, lesion or group' if found.startswith('cluster') else 'picture'} with "
+                                    f"the test set '{tested[found]}'; give sets that are apart, or part = \"test\" and "
+                                    "\"train\" of one set")
+
+
+def test_positions(spec: StudySpec, test: str, data: Pictures, parts: Parts) -> NDArray[np.int64]:
+    part = spec.tests[test].part or ("test" if spec.parts_of(data.name) else "all")
+    return np.arange(len(data)) if part == "all" else parts.test
+
+
+def train_positions(spec: StudySpec, name: str, part: str | None, parts: Parts) -> NDArray[np.int64]:
+    whole = len(parts.train) + len(parts.validation) + len(parts.test)
+    if part == "all" and spec.parts_of(name):
+        return np.arange(whole)
+    return parts.train
+
+
+def chosen(positions: NDArray[np.int64], n: int | None, data: Pictures, seed: int, what: str) -> NDArray[np.int64]:
+    """`n` of the positions in the classes' proportions, by a keyed hash: a larger n holds the smaller one's."""
+    if n is None:
+        return positions
+    if n > len(positions):
+        raise BiasError(f"{what}: n = {n}, but {data.name} has {len(positions)} pictures for training; give a larger "
+                        "set or a smaller n")
+    ranked: list[tuple[float, int]] = []
+    for label in np.unique(data.labels[positions]):
+        own = {data.sha256[i] + str(i): int(i) for i in positions[data.labels[positions] == label]}
+        ranked += [((k + 0.5) / len(own), own[key]) for k, key in enumerate(_shuffled(list(own), str(seed)))]
+    return np.sort(np.array([i for _, i in sorted(ranked)[:n]], np.int64))
+
+
+def _shuffled(names: Sequence[str], key: str) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(f"{key}|{name}".encode()).digest())

@@ -1,0 +1,122 @@
+"""Tone of many pictures: files, folders of pictures, and synthskin sets (whose masks and hair are used)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthskin.bias.errors import BiasError
+from synthskin.bias.tone import MissingToolError, Tone, measure_tone
+from synthskin.dataset.format import DatasetError
+from synthskin.dataset.photo import ENDINGS, load_mask, load_photo
+from synthskin.dataset.reader import open_dataset, safe_path
+
+
+class Progress(Protocol):
+    def start(self, total: int, done: int) -> None: ...
+    def step(self, done: int) -> None: ...
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture to measure; `mask` and `hair` are files, or None where they have to be found.
+
+    known_deg   `ita_deg` of a set's row, where it has one
+    """
+
+    name: str
+    image: Path
+    mask: Path | None = None
+    hair: Path | None = None
+    known_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Tones by picture, in order, and what could not be read."""
+
+    tones: tuple[tuple[Source, Tone], ...]
+    unread: dict[str, str]
+
+    def by_class(self) -> dict[str, int]:
+        """Number of pictures by ITA class, `cannot say` last."""
+        counts = {str(k): 0 for k in range(1, 7)} | {"cannot say": 0}
+        for _, tone in self.tones:
+            counts["cannot say" if tone.ita_class is None else str(tone.ita_class)] += 1
+        return counts
+
+
+def find_sources(paths: Sequence[Path], masks: Path | None = None) -> list[Source]:
+    """Pictures of files, folders and sets; `masks` is a folder of masks that carry their pictures' names.
+
+    Raises BiasError where there is no picture, DatasetError where a set is broken.
+    """
+    found: list[Source] = []
+    for path in paths:
+        if not path.exists():
+            raise BiasError(f"{path}: there is no such file or folder")
+        if path.is_dir() and (path / "dataset.json").is_file():
+            found += _of_set(path)
+        elif path.is_dir():
+            found += [Source(str(p), p) for p in sorted(path.rglob("*")) if p.suffix.lower() in ENDINGS]
+        else:
+            found.append(Source(str(path), path))
+    if not found:
+        raise BiasError(f"{', '.join(map(str, paths))}: no picture there; allowed are {', '.join(ENDINGS)}, a folder "
+                        "of them, or a synthskin set")
+    if masks is not None:
+        found = [_with_mask(source, masks) for source in found]
+    return found
+
+
+def _of_set(directory: Path) -> Iterator[Source]:
+    for row in open_dataset(directory).rows:
+        def path(key: str, row: dict[str, Any] = row) -> Path | None:
+            return safe_path(directory, row[key]) if row[key] else None
+
+        image = safe_path(directory, row["file_name"])
+        yield Source(str(image), image, path("mask_file_name"), path("hair_file_name"), row["ita_deg"])
+
+
+def _with_mask(source: Source, masks: Path) -> Source:
+    stem = source.image.stem
+    for name in (f"{stem}.png", f"{stem}_segmentation.png", f"{stem}_lesion.bmp", f"{stem}_mask.png", f"{stem}.bmp"):
+        if (masks / name).is_file():
+            return Source(source.name, source.image, masks / name, source.hair, source.known_deg)
+    raise BiasError(f"{source.image}: no mask {stem}.png or {stem}_segmentation.png in {masks}")
+
+
+def measure_sources(sources: Sequence[Source], wcag: str = "linear", progress: Progress | None = None) -> Measured:
+    """Tones of all sources; a picture that cannot be read is told in `unread` and the rest go on."""
+    tones, unread = [], {}
+    if progress is not None:
+        progress.start(len(sources), 0)
+    try:
+        for number, source in enumerate(sources, start=1):
+            try:
+                image = load_photo(source.image, upright=source.mask is None)
+                tones.append((source, measure_tone(image, _mask(source.mask, image), _mask(source.hair, image),
+                                                   wcag=wcag)))
+            except MissingToolError:
+                raise  # the same for every picture
+            except (DatasetError, BiasError) as error:
+                unread[source.name] = str(error)
+            if progress is not None:
+                progress.step(number)
+    finally:
+        if progress is not None:
+            progress.stop()
+    return Measured(tuple(tones), unread)
+
+
+def _mask(path: Path | None, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    if path is None:
+        return None
+    height, width = image.shape[:2]
+    return load_mask(path, (height, width))

@@ -329,17 +329,18 @@ def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
 
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
-CHROMA_RADIUS_MM = 0.8
-CHROMA_EPSILON = 3e-3
+FILTER_RADIUS_MM = 0.8
+FILTER_EPSILON = 3e-3
+MOST_DETAIL = np.float32(3)
 
 
 def denoise(linear: F32, albedo: F32, field_of_view_mm: float) -> F32:
-    """Luminance by Intel Open Image Denoise 2 (HDR, clean auxiliary buffers), colour by a guided filter.
+    """Colour and breadth by a guided filter, detail by Intel Open Image Denoise 2 (HDR, clean auxiliary buffers).
 
-    Colour is noisier than luminance and varies with the melanin and blood above, which the albedo knows, and slowly
-    otherwise: so each channel is fitted, in windows of CHROMA_RADIUS_MM, as a linear function of the albedo's three
-    channels (colour-guided filter: He, Sun & Tang 2013), and its share in the luminance is taken. OIDN brightens
-    pictures of few paths, by up to 4 % where skin is dark: its mean luminance is set to that of the unbiased paths.
+    Colour varies with the melanin and blood above, which the albedo knows, and slowly otherwise: so each channel of the
+    unbiased paths is fitted, in windows of FILTER_RADIUS_MM, as a linear function of the albedo's three channels
+    (colour-guided filter: He, Sun & Tang 2013). What that leaves out, OIDN finds: its luminance over the same filter of
+    its luminance. OIDN alone brightens dark skin and hair and pales contrasts where paths are few.
     """
     import pyoidn
 
@@ -351,23 +352,21 @@ def denoise(linear: F32, albedo: F32, field_of_view_mm: float) -> F32:
         ),
         np.float32,
     )
-    level = np.maximum(out @ LUMINANCE, 1e-5)
-    level *= max(float((linear @ LUMINANCE).mean()), 1e-5) / float(level.mean())
-    radius = max(round(CHROMA_RADIUS_MM / field_of_view_mm * linear.shape[0]), 1)
-    smooth = guided(linear, albedo, 2 * radius + 1)
-    smooth *= (level / np.maximum(smooth @ LUMINANCE, 1e-5))[..., None]
-    return smooth
+    level = np.maximum(out @ LUMINANCE, 1e-5)[..., None]
+    window_px = 2 * max(round(FILTER_RADIUS_MM / field_of_view_mm * linear.shape[0]), 1) + 1
+    detail = level / np.maximum(guided(level, albedo, window_px), 1e-5)
+    return guided(linear, albedo, window_px) * np.clip(detail, 1 / MOST_DETAIL, MOST_DETAIL)
 
 
 def guided(values: F32, albedo: F32, window_px: int) -> F32:
-    """values (h, w, 3) as locally linear functions of the albedo (h, w, 3): colour-guided filter, nowhere negative."""
+    """values (h, w, k) as locally linear functions of the albedo (h, w, 3): colour-guided filter, nowhere negative."""
 
     def box(plane: NDArray[Any]) -> F32:
         return np.asarray(uniform_filter(plane, window_px, mode="nearest"), np.float32)
 
     g = [np.maximum(albedo @ LUMINANCE, 1e-3), albedo[..., 0] - albedo[..., 1], albedo[..., 1] - albedo[..., 2]]
     mean = [box(x) for x in g]
-    ridge = CHROMA_EPSILON * mean[0] ** 2 + np.float32(1e-6)
+    ridge = FILTER_EPSILON * mean[0] ** 2 + np.float32(1e-6)
 
     def covariance(i: int, j: int) -> F32:
         return np.asarray(box(g[i] * g[j]) - mean[i] * mean[j] + (ridge if i == j else 0), np.float32)

@@ -40,14 +40,13 @@ LEAST_RADIUS: Final = 3.0  # distance of (b*, L* - 50) from (0, 0), about which 
 DARKEST_L: Final = 6.0
 _OUTLIER_SIGMAS: Final = 4.0
 _MOST_FALL: Final = 1.0  # each term of ln luminance from the middle to the corner that is taken for uneven light
-_USUAL_FALL: Final = (-0.12, -0.13)  # of r^2 (lamp) and r^4 (lens): middle of the presets, by design
-_PULL: Final = 0.03  # weight of the usual fall against that of all skin pixels; chosen on seed 1
+_PULL: Final = 0.001  # weight of even light against that of all skin pixels: decides where the skin seen does not
 
 #: L* seen through a dermatoscope minus L* of the reflectance: c0 + c1 t + c2 t^2, t = (L* - 50) / 20. Least squares on
 #: colourimetric renders of other seeds than those of the test (benchmarks/tone_tool.py calibrate).
 OPTICS: Final = {
-    "contact polarized": (-1.202, -0.353, 1.951),
-    "contact non-polarized": (-0.086, 1.208, 2.681),
+    "contact polarized": (-1.411, -0.265, 1.703),
+    "contact non-polarized": (-0.416, 1.298, 2.681),
 }
 
 #: Finds a lesion: picture (h, w, 3) to (mask (h, w), confidence 0..1).
@@ -214,8 +213,8 @@ def _is_black(image: U8, joined: Mask, h: int, w: int) -> bool:
 def _light(linear: F64, skin: Mask) -> F64:
     """Illumination (h, w) over that of the middle: exp(p r^2 + q r^4), r = 1 in the corner, p and q at most 0.
 
-    Robust least squares on the skin's ln luminance (Cauchy weights), with a weak pull towards a usual dermatoscope,
-    which decides where the skin seen does not.
+    r^2 is the lamp's, r^4 the lens's. Robust least squares on the skin's ln luminance (Cauchy weights), with a weak
+    pull towards even light.
     """
     from scipy.optimize import lsq_linear
 
@@ -231,7 +230,7 @@ def _light(linear: F64, skin: Mask) -> F64:
     weight = np.ones_like(r)
     for _ in range(6):
         found = lsq_linear(np.concatenate([basis * weight[:, None], pull]),
-                           np.concatenate([level * weight, pull @ np.array([*_USUAL_FALL, 0.0])]), bounds).x
+                           np.concatenate([level * weight, np.zeros(2)]), bounds).x
         rest = level - basis @ found
         scale = max(1.5 * 1.4826 * float(np.median(np.abs(rest - np.median(rest)))), 0.005)
         weight = 1 / np.sqrt(1 + (rest / scale) ** 2)

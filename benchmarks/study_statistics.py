@@ -1,6 +1,6 @@
 """Do the intervals and tests of synthskin.bias.statistics hold what they say? Simulated score tables, no training.
 
-    python benchmarks/study_statistics.py --out benchmarks/results/study_statistics.json      (about 10 minutes, 1 core)
+    python benchmarks/study_statistics.py --out benchmarks/results/study_statistics.json      (about 3 minutes, 1 core)
 
 Each scenario draws `--tables` score tables from a known truth and counts: how often p < 0.05 where there is no
 difference (false alarms, 5 % is right), how often the 95 % interval holds the truth (coverage), how often a true
@@ -198,7 +198,7 @@ def family(tables: int, replicates: int, seed: int = 0, size: int = 8) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=int, default=1000)
-    parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--replicates", type=int, default=500)
     parser.add_argument("--only", help="scenarios whose name holds this")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -1,6 +1,7 @@
 """How well does `synthskin tone` measure the tone of pictures whose tone is known? Against border patches too.
 
     python benchmarks/tone_tool.py render --preset fst1 [--n 100] [--seed 0] --out FOLDER      (once a preset)
+    python benchmarks/tone_tool.py calibrate FOLDER --seeds 1 2       (OPTICS of synthskin/bias/tone.py; not the test's)
     python benchmarks/tone_tool.py measure FOLDER [--out benchmarks/results/tone_tool.json]
 
 `render` writes FOLDER/fst1-s0.npz: every sample's linear picture developed by three camera profiles (the same skin,
@@ -26,7 +27,7 @@ PROFILES = ("colourimetric", "dslr_dermoscope", "phone_dermoscope")
 PRESETS = tuple(f"fst{k}" for k in range(1, 7))
 
 
-def render(preset: str, n: int, seed: int, size: int, folder: Path) -> None:
+def render(preset: str, n: int, seed: int, size: int, folder: Path, sets: list[str]) -> None:
     from synthskin.draw import draw
     from synthskin.physics import artefacts, camera, flat_skin, labels
     from synthskin.physics.engine import Engine, RenderSettings, furrow_map
@@ -34,7 +35,7 @@ def render(preset: str, n: int, seed: int, size: int, folder: Path) -> None:
     from synthskin.preset import load_preset
 
     engine = Engine(RenderSettings(size_px=size, spp=6))
-    chosen = load_preset(preset)
+    chosen = load_preset(preset).with_sets(sets)
     images, masks, hairs, itas, optics, start = [], [], [], [], [], time.perf_counter()
     for index in range(n):
         record = draw(chosen, seed, index)
@@ -82,6 +83,35 @@ def border_patches(image: np.ndarray) -> float:
     places = [(far, middle), (near, middle), (middle, near), (middle, far), *corners]
     patches = [lab[y:y + 20, x:x + 20].mean(axis=(0, 1)) for y, x in places]
     return max(float(np.degrees(np.arctan((p[0] - 50) / p[2]))) if p[2] else 0.0 for p in patches)
+
+
+def calibrate(folder: Path, seeds: list[int]) -> None:
+    """Prints the OPTICS of synthskin.bias.tone: least squares of c0 + c1 t + c2 t^2 on the colourimetric pictures."""
+    from scipy.optimize import least_squares
+
+    from synthskin.bias import tone
+
+    seen: dict[str, list[tuple[float, float, float]]] = {}
+    for file in sorted(f for seed in seeds for f in folder.glob(f"fst*-s{seed}.npz")):
+        with np.load(file) as z:
+            for k, image in enumerate(z["images"][:, 0]):
+                skin, _, _ = tone.healthy_skin(image, z["masks"][k], z["hair"][k])
+                linear = tone._decode(image)
+                lab = tone._lab(tone._encode(linear / tone._light(linear, skin)[..., None]))
+                colour = tone._skin_colour(lab, skin)
+                seen.setdefault(str(z["optics"][k]), []).append((colour[0], colour[2], float(z["ita_deg"][k])))
+    for name, rows in sorted(seen.items()):
+        lightness, b, true = np.array(rows).T
+        t = (lightness - 50) / 20
+
+        def error(c: np.ndarray, lightness=lightness, b=b, true=true, t=t) -> np.ndarray:
+            ita = np.degrees(np.arctan2(lightness - (c[0] + c[1] * t + c[2] * t**2) - 50, b))
+            return np.concatenate([(ita - true) / np.sqrt(len(true)), 0.1 * c[1:]])
+
+        found = least_squares(error, np.zeros(3), loss="soft_l1").x
+        print(f'"{name}": ({found[0]:.3f}, {found[1]:.3f}, {found[2]:.3f}),  # {len(true)} renders; mean |error| '
+              f"{np.abs(error(np.zeros(3))[:len(true)]).mean() * np.sqrt(len(true)):.2f} before, "
+              f"{np.abs(error(found)[:len(true)]).mean() * np.sqrt(len(true)):.2f} after")
 
 
 def errors(measured: list[float | None], true: np.ndarray) -> dict[str, float | int | None]:
@@ -155,15 +185,21 @@ def main() -> None:
     one.add_argument("--n", type=int, default=100)
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--size", type=int, default=96)
+    one.add_argument("--set", action="append", default=[], dest="sets", help="key=value, as of synthskin render")
     one.add_argument("--out", type=Path, required=True)
     two = commands.add_parser("measure")
     two.add_argument("folder", type=Path)
     two.add_argument("--seeds", type=int, nargs="+", default=[0])
     two.add_argument("--segment", action="store_true", help="with masks of the segmenter too")
     two.add_argument("--out", type=Path)
+    three = commands.add_parser("calibrate")
+    three.add_argument("folder", type=Path)
+    three.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     args = parser.parse_args()
-    if args.command == "render":
-        render(args.preset, args.n, args.seed, args.size, args.out)
+    if args.command == "calibrate":
+        calibrate(args.folder, args.seeds)
+    elif args.command == "render":
+        render(args.preset, args.n, args.seed, args.size, args.out, args.sets)
     else:
         measure(args.folder, args.seeds, args.out, args.segment)
 

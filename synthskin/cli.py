@@ -18,6 +18,7 @@ from synthskin.cli_audit import register_audit
 from synthskin.cli_bias import register_bias
 from synthskin.cli_classify import register_classifier
 from synthskin.cli_data import register
+from synthskin.cli_diffusion import register_diffusion
 from synthskin.cli_gan import register_gan
 from synthskin.cli_segment import register_segmenter
 from synthskin.cli_study import register_study
@@ -225,6 +226,7 @@ def doctor(
 
 register(app)
 register_variations(app)
+register_diffusion(app)
 register_gan(app)
 register_segmenter(app)
 register_classifier(app)

@@ -44,7 +44,7 @@ def train(
     width: Annotated[int, typer.Option(help="Channels of the first layer; fewer are faster and learn less.")] = 64,
     blocks: Annotated[int | None, typer.Option(help="Residual blocks (9; stargan 6).", show_default=False)] = None,
     generator: Annotated[str, typer.Option(help="resnet or unet; cyclegan only.")] = "resnet",
-    critic_norm: Annotated[str, typer.Option(help="instance, none, or auto: none for tones.")] = "auto",
+    norm: Annotated[str, typer.Option(help="cyclegan, cut: instance, none, or auto (none for tones).")] = "auto",
     cycle: Annotated[float, typer.Option(help="Weight of cycle or reconstruction.")] = 10.0,
     identity: Annotated[float, typer.Option(help="Weight of identity as a share of cycle: 1, 0.5, or 0.")] = 0.5,
     pool: Annotated[int, typer.Option(help="Pictures in the image pool of cyclegan.")] = 50,
@@ -76,7 +76,7 @@ def train(
     filters = parse_where(source_where, "--source-where"), parse_where(target_where, "--target-where")
     drawn = TrainOptions(
         method, "class", size, steps, batch, (1e-4 if method == "stargan" else 2e-4) if rate is None else rate, width,
-        (6 if method == "stargan" else 9) if blocks is None else blocks, generator, critic_norm, cycle, identity,
+        (6 if method == "stargan" else 9) if blocks is None else blocks, generator, norm, cycle, identity,
         pool, augment, ema, precision, seed, every, patience)
     first = load_domain(source, filters[0], size, "SOURCE")
     alone = target is None and target_where is None

@@ -104,7 +104,7 @@ def _make_data(spec: Any, where: Path, given: dict[str, str], renders: Path, dev
     places, todo = {}, []
     for name, data in spec.data.items():
         if data.render is not None:
-            places[name] = renders / name
+            places[name] = renders / _folder_of(data.render, spec.size_px)
             todo.append(name)
         elif data.folder is None:
             raise BiasError(f"[data.{name}]: its folder is not known; give --data {name}=DIR"
@@ -115,6 +115,14 @@ def _make_data(spec: Any, where: Path, given: dict[str, str], renders: Path, dev
     for name in todo:
         _render(spec.data[name].render, spec.size_px, places[name], device, workers, name)
     return places
+
+
+def _folder_of(recipe: Any, size_px: int) -> str:
+    """Name of a recipe's folder: studies that ask for the same renders share them."""
+    import hashlib
+
+    text = json.dumps([recipe.model_dump(), size_px], sort_keys=True)
+    return f"{Path(recipe.preset).stem}-n{recipe.n}-s{recipe.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _render(recipe: Any, size_px: int, target: Path, device: str, workers: int | None, name: str) -> None:

@@ -124,7 +124,7 @@ def test_one_value_scaling_for_all(toys):
     """0 and 255 are -1 and 1 whatever else is in the picture, and back exactly."""
     source, _ = domains(toys)
     image = source.picture(0).image
-    assert torch.equal(to_unit(image[None])[0, :, 0, 0], torch.tensor(image[0, 0] / 127.5 - 1.0).float())
+    assert torch.allclose(to_unit(image[None])[0, :, 0, 0], torch.tensor(image[0, 0] / 127.5 - 1.0).float())
     assert (from_unit(to_unit(image[None]))[0] == image).all()
 
 
@@ -135,7 +135,8 @@ def run(*args):
 
 
 @pytest.mark.parametrize(("args", "said"), [
-    (["--source-where", "diagnosis=NV", "--target-where", "diagnosis=NV|MEL"], "12 pictures are in SOURCE and in"),
+    (["--source-where", "diagnosis=NV", "--target-where", "diagnosis=NV|MEL",
+      "--change", "tone"], "12 pictures are in SOURCE and in"),
     (["--source-where", "diagnosis=BCC", "--target-where", "diagnosis=MEL"], "none of its 24 samples fulfil"),
     (["--source-where", "diagnosis=NX", "--target-where", "diagnosis=MEL"], "allowed are MEL, NV"),
     ([], "needs two domains"),

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.color import lab2rgb
 
 from synthskin.bias.errors import BiasError
-from synthskin.bias.tone import measure_tone, wcag_ratio
+from synthskin.bias.tone import OPTICS, measure_tone, wcag_ratio
 from synthskin.bias.tone_files import find_sources, measure_sources
 from synthskin.conventions import ita_class
 
@@ -152,7 +152,22 @@ def test_bad_arrays_are_refused(args, says):
         measure_tone(*args)
 
 
+def test_optics_take_off_what_a_dermatoscope_adds():
+    image, mask = picture(SKINS[3], lesion=(25.0, 8.0, 8.0))
+    plain = measure_tone(image, mask, NO_HAIR)
+    for optics, (c0, c1, c2) in OPTICS.items():
+        t = (SKINS[3][0] - 50) / 20
+        lightness = SKINS[3][0] - (c0 + c1 * t + c2 * t * t)
+        wanted = ita((lightness, 0, SKINS[3][2])) - ita(SKINS[3])
+        seen = measure_tone(image, mask, NO_HAIR, optics=optics)
+        assert seen.ita_deg - plain.ita_deg == pytest.approx(wanted, abs=0.3)
+        assert seen.contrast_delta_e == plain.contrast_delta_e
+    assert measure_tone(image, mask, NO_HAIR, optics="non-contact polarized").ita_deg == plain.ita_deg
+
+
 def test_bad_options_are_refused():
+    with pytest.raises(BiasError, match="contact polarized"):
+        measure_tone(np.zeros((96, 96, 3), np.uint8), NO_HAIR, NO_HAIR, optics="polarised")
     with pytest.raises(BiasError, match="linear or encoded"):
         measure_tone(np.zeros((96, 96, 3), np.uint8), NO_HAIR, NO_HAIR, wcag="gamma")
 

@@ -130,19 +130,21 @@ def clusters_of(rows: Sequence[Mapping[str, Any]], home: Sequence[str] | None = 
             i = parent[i]
         return i
 
-    first: dict[tuple[str, str], int] = {}
+    first: dict[str, int] = {}
     for i, row in enumerate(rows):
-        for key in ("patient_id", "lesion_id", "group_id"):
-            if row.get(key) is not None:
-                j = first.setdefault((key, str(row[key])), i)
-                parent[root(i)] = root(j)
+        for name in ids_of(row):
+            parent[root(i)] = root(first.setdefault(name, i))
     names: dict[int, str] = {}
     result = []
     for i, row in enumerate(rows):
-        ids = [str(row[key]) for key in ("group_id", "patient_id", "lesion_id") if row.get(key) is not None]
-        own = ids[0] if ids else f"{home[i] if home else ''}/{row['file_name']}"
-        result.append(names.setdefault(root(i), own))
+        own = ids_of(row)
+        result.append(names.setdefault(root(i), own[0] if own else f"{home[i] if home else ''}/{row['file_name']}"))
     return result
+
+
+def ids_of(row: Mapping[str, Any]) -> list[str]:
+    """Names of the patient, the lesion and the group of a case, those it has."""
+    return [f"{key}:{row[key]}" for key in ("group_id", "patient_id", "lesion_id") if row.get(key) is not None]
 
 
 def _in_bins(value: Any, bins: Mapping[str, Sequence[Any]]) -> str | None:

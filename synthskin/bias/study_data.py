@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthskin.bias.errors import BiasError
-from synthskin.bias.groups import clusters_of
+from synthskin.bias.groups import clusters_of, ids_of, value_of
 from synthskin.bias.statistics import frozen
 from synthskin.bias.study_file import StudySpec
 from synthskin.conventions import HEALTHY
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.reader import Progress, open_dataset, safe_path
-from synthskin.laws import one_line
+from synthskin.laws import nearest, one_line
 
 MASKED: Final = ("exact", "inherited", "human")  # mask_status that may be learnt from and tested on
 LEAST: Final = 4  # pictures of a part
@@ -104,12 +104,14 @@ def _choose(spec: StudySpec, name: str, folder: Path, rows: Sequence[dict[str, A
             ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     where = spec.data[name].where
     for key in where:
-        if rows and key not in rows[0]:
-            raise BiasError(f"[data.{name}] where: '{one_line(key)}' is no key of {folder}/metadata.jsonl")
+        if rows and key not in rows[0] and not key.startswith("params:"):
+            raise BiasError(f"[data.{name}] where: '{one_line(key)}' is no key of {folder}/metadata.jsonl"
+                            f"{nearest(key, rows[0])}; params:group.field of renders is allowed too")
     kept: list[dict[str, Any]] = []
     left_out: dict[str, int] = {}
     for row in rows:
-        why = next((f"{key} is {row[key]}" for key, allowed in where.items() if row[key] not in allowed), None)
+        why = next((f"{key} is {found}" for key, allowed in where.items()
+                    if (found := value_of(key, row, {}, 0)) not in allowed), None)
         if why is None and spec.task == "segmentation" and row["mask_status"] not in MASKED and (
                 row["diagnosis"] != HEALTHY):
             why = f"mask_status is {row['mask_status']}"
@@ -200,6 +202,9 @@ def split(spec: StudySpec, data: Pictures, repeat: int) -> Parts:
     everything = np.arange(len(data))
     if not spec.parts_of(data.name):
         return Parts(everything, everything[:0], everything)
+    tested = any(test.data == data.name and test.part != "all" for test in spec.tests.values())
+    if spec.validation_data != data.name:
+        spec = spec.model_copy(update={"split": spec.split.model_copy(update={"validation": 0.0})})
     given = {str(row["split"]) for row in data.rows}
     held: dict[str, str] = {}
     if spec.split.repeats == 1 and {"train", "test"} <= given:
@@ -210,13 +215,13 @@ def split(spec: StudySpec, data: Pictures, repeat: int) -> Parts:
                                 f"{held[cluster]} and {part}; no split may cut a patient or lesion")
         strata: list[list[str]] = [] if "validation" in set(held.values()) else [
             sorted(c for c, part in held.items() if part == "train")]
-        wanted = (0.0, spec.split.validation / (1 - spec.split.test))
+        wanted = (0.0, spec.split.validation)
     else:
         first: dict[str, int] = {}
         for cluster, label in zip(data.clusters, data.labels, strict=True):
             first.setdefault(cluster, int(label))
         strata = [[c for c, own in first.items() if own == label] for label in sorted(set(first.values()))]
-        wanted = (spec.split.test, spec.split.validation)
+        wanted = (spec.split.test if tested else 0.0, spec.split.validation)
     for clusters in strata:
         order = _shuffled(clusters, f"{spec.split.seed}|{repeat}|{data.name}")
         test, validation = (round(share * len(order)) for share in wanted)
@@ -224,9 +229,9 @@ def split(spec: StudySpec, data: Pictures, repeat: int) -> Parts:
             held[cluster] = "test" if position < test else "validation" if position < test + validation else "train"
     own = np.array([held[c] for c in data.clusters])
     parts = Parts(*(np.flatnonzero(own == part) for part in ("train", "validation", "test")))
-    for part in ("train", "validation", "test"):
+    for part, needed in (("train", True), ("validation", spec.split.validation > 0), ("test", tested)):
         count = len(getattr(parts, part))
-        if count < LEAST:
+        if count < LEAST and needed:
             raise BiasError(f"[data.{data.name}] {data.folder}: {count} pictures for {part} of {len(set(held))} "
                             f"patients or lesions; at least {LEAST} are needed: give more pictures or other shares in "
                             "[split]")
@@ -239,20 +244,20 @@ def check_leaks(spec: StudySpec, sets: Mapping[str, Pictures], parts: Mapping[st
     for name, test in spec.tests.items():
         data = sets[test.data]
         for i in test_positions(spec, name, data, parts[test.data]):
-            tested.setdefault(f"cluster {data.clusters[i]}", name)
-            tested.setdefault(f"picture {data.sha256[i]}", name)
+            for key in (*ids_of(data.rows[i]), f"picture {data.sha256[i]}"):
+                tested.setdefault(key, name)
     for arm_name, arm in spec.arms.items():
         for use in arm.use:
             data = sets[use.data]
             for i in train_positions(spec, use.data, use.part, parts[use.data]):
                 parents = [f"picture {p['sha256']}" for p in data.rows[i]["parents"]]
-                keys = (f"cluster {data.clusters[i]}", f"picture {data.sha256[i]}", *parents)
+                keys = (*ids_of(data.rows[i]), f"picture {data.sha256[i]}", *parents)
                 found = next((k for k in keys if k in tested), None)
                 if found is not None:
                     raise BiasError(f"[arms.{arm_name}] {data.folder}/{data.rows[i]['file_name']}: shares its "
-                                    f"{'patient, lesion or group' if found.startswith('cluster') else 'picture'} with "
-                                    f"the test set '{tested[found]}'; give sets that are apart, or part = \"test\" and "
-                                    "\"train\" of one set")
+                                    f"{'picture' if found.startswith('picture') else 'patient, lesion or group'} "
+                                    f"with the test set '{tested[found]}'; give sets that are apart, or the parts "
+                                    "\"train\" and \"test\" of one set")
 
 
 def test_positions(spec: StudySpec, test: str, data: Pictures, parts: Parts) -> NDArray[np.int64]:

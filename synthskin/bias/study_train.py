@@ -52,7 +52,7 @@ def build(spec: StudySpec, seed: int) -> nn.Module:
         if name in ("", "residual_unet"):  # that of synthskin.segment, narrower
             from synthskin.segment.network import build_network as residual
 
-            return residual((16, 32, 64, 128, 192, 256))
+            return residual((16, 32, 64, 128, 192, 256) if spec.size_px > 96 else (16, 32, 64, 128, 192))
         from monai.networks.nets.attentionunet import AttentionUnet
         from monai.networks.nets.basic_unet import BasicUNet
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from synthskin.bias.errors import BiasError
-from synthskin.conventions import ita_class
+from synthskin.conventions import DERMOSCOPIC_TYPES, ita_class
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -40,8 +40,14 @@ LEAST_RADIUS: Final = 3.0  # distance of (b*, L* - 50) from (0, 0), about which 
 DARKEST_L: Final = 6.0
 _OUTLIER_SIGMAS: Final = 4.0
 _MOST_FALL: Final = 1.0  # each term of ln luminance from the middle to the corner that is taken for uneven light
-_USUAL_FALL: Final = (-0.12, -0.13)  # of r^2 (lamp) and r^4 (lens): middle of the presets, by design
-_PULL: Final = 0.03  # weight of the usual fall against that of all skin pixels; chosen on seed 1
+_PULL: Final = 0.001  # weight of even light against that of all skin pixels: decides where the skin seen does not
+
+#: L* seen through a dermatoscope minus L* of the reflectance: c0 + c1 t + c2 t^2, t = (L* - 50) / 20. Least squares on
+#: colourimetric renders of other seeds than those of the test (benchmarks/tone_tool.py calibrate).
+OPTICS: Final = {
+    "contact polarized": (-1.411, -0.265, 1.703),
+    "contact non-polarized": (-0.416, 1.298, 2.681),
+}
 
 #: Finds a lesion: picture (h, w, 3) to (mask (h, w), confidence 0..1).
 Finder = Callable[[U8], tuple[Mask, float]]
@@ -80,19 +86,21 @@ class Tone:
 
 def measure_tone(
     image: U8, mask: NDArray[Any] | None = None, hair: NDArray[Any] | None = None, *,
-    find_lesion: Finder | None = None, wcag: str = "linear",
+    find_lesion: Finder | None = None, optics: str | None = None, wcag: str = "linear",
 ) -> Tone:
     """Tone of a picture (h, w, 3), 8-bit sRGB.
 
     mask         lesion (h, w), not 0 inside; None: `find_lesion`, by default the segmenter that ships (needs torch)
     hair         hair (h, w); None: found by a rule for thin dark strands (needs torch)
     find_lesion  replaces the segmenter
+    optics       one of conventions.DERMOSCOPIC_TYPES: takes off what a contact dermatoscope does to the skin's
+                 lightness (`OPTICS`); None: a photograph, or unknown; nothing is taken off
     wcag         `linear`: relative luminance as WCAG defines it, of linearised channels; `encoded`: the same weights on
                  the encoded channels, without linearisation, as the published DDI-CoCo scores are to be read
 
     Raises BiasError on arrays of another form.
     """
-    _check(image, mask, hair, wcag)
+    _check(image, mask, hair, optics, wcag)
     sure = 1.0
     if mask is None:
         lesion, sure = (find_lesion or segmented)(image)
@@ -113,7 +121,7 @@ def measure_tone(
     problem = _problem(colour)
     if problem is not None:
         return _cannot(problem, fraction)
-    ita = math.degrees(math.atan2(colour[0] - 50.0, colour[2]))
+    ita = math.degrees(math.atan2(_as_reflectance(float(colour[0]), optics) - 50.0, colour[2]))
     spread = _spread_deg(lab, skin)
     delta_e, ratio = _contrast(image, linear, lesion & ~_grown(strands, 1), skin, wcag)
     return Tone(ita, ita_class(ita), spread, delta_e, ratio,
@@ -205,8 +213,8 @@ def _is_black(image: U8, joined: Mask, h: int, w: int) -> bool:
 def _light(linear: F64, skin: Mask) -> F64:
     """Illumination (h, w) over that of the middle: exp(p r^2 + q r^4), r = 1 in the corner, p and q at most 0.
 
-    Robust least squares on the skin's ln luminance (Cauchy weights), with a weak pull towards a usual dermatoscope,
-    which decides where the skin seen does not.
+    r^2 is the lamp's, r^4 the lens's. Robust least squares on the skin's ln luminance (Cauchy weights), with a weak
+    pull towards even light.
     """
     from scipy.optimize import lsq_linear
 
@@ -222,7 +230,7 @@ def _light(linear: F64, skin: Mask) -> F64:
     weight = np.ones_like(r)
     for _ in range(6):
         found = lsq_linear(np.concatenate([basis * weight[:, None], pull]),
-                           np.concatenate([level * weight, pull @ np.array([*_USUAL_FALL, 0.0])]), bounds).x
+                           np.concatenate([level * weight, np.zeros(2)]), bounds).x
         rest = level - basis @ found
         scale = max(1.5 * 1.4826 * float(np.median(np.abs(rest - np.median(rest)))), 0.005)
         weight = 1 / np.sqrt(1 + (rest / scale) ** 2)
@@ -323,7 +331,16 @@ def _cannot(reason: str, fraction: float) -> Tone:
     return Tone(None, None, None, None, None, 0.0, reason, fraction)
 
 
-def _check(image: Any, mask: Any, hair: Any, wcag: str) -> None:
+def _as_reflectance(lightness: float, optics: str | None) -> float:
+    """L* of the skin's reflectance from that seen through a contact dermatoscope."""
+    if optics is None or optics not in OPTICS:
+        return lightness
+    c0, c1, c2 = OPTICS[optics]
+    t = (lightness - 50.0) / 20.0
+    return lightness - (c0 + c1 * t + c2 * t**2)
+
+
+def _check(image: Any, mask: Any, hair: Any, optics: str | None, wcag: str) -> None:
     good = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
     if not good or min(image.shape[:2]) < LEAST_SIDE_PX:
         came = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -331,5 +348,7 @@ def _check(image: Any, mask: Any, hair: Any, wcag: str) -> None:
     for name, value in (("mask", mask), ("hair", hair)):
         if value is not None and np.shape(value) != image.shape[:2]:
             raise BiasError(f"{name} {np.shape(value)} does not fit the picture {image.shape[:2]}")
+    if optics is not None and optics not in DERMOSCOPIC_TYPES:
+        raise BiasError(f"optics={optics!r}: {', '.join(DERMOSCOPIC_TYPES)} or None is allowed")
     if wcag not in ("linear", "encoded"):
         raise BiasError(f"wcag={wcag!r}: linear or encoded is allowed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ class Source:
     """A picture to measure; `mask` and `hair` are files, or None where they have to be found.
 
     known_deg   `ita_deg` of a set's row, where it has one
+    optics      `dermoscopic_type` of a set's row, where it has one
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source:
     mask: Path | None = None
     hair: Path | None = None
     known_deg: float | None = None
+    optics: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +83,15 @@ def _of_set(directory: Path) -> Iterator[Source]:
             return safe_path(directory, row[key]) if row[key] else None
 
         image = safe_path(directory, row["file_name"])
-        yield Source(str(image), image, path("mask_file_name"), path("hair_file_name"), row["ita_deg"])
+        yield Source(str(image), image, path("mask_file_name"), path("hair_file_name"), row["ita_deg"],
+                     row["dermoscopic_type"])
 
 
 def _with_mask(source: Source, masks: Path) -> Source:
     stem = source.image.stem
     for name in (f"{stem}.png", f"{stem}_segmentation.png", f"{stem}_lesion.bmp", f"{stem}_mask.png", f"{stem}.bmp"):
         if (masks / name).is_file():
-            return Source(source.name, source.image, masks / name, source.hair, source.known_deg)
+            return replace(source, mask=masks / name)
     raise BiasError(f"{source.image}: no mask {stem}.png or {stem}_segmentation.png in {masks}")
 
 
@@ -102,7 +105,7 @@ def measure_sources(sources: Sequence[Source], wcag: str = "linear", progress: P
             try:
                 image = load_photo(source.image, upright=source.mask is None)
                 tones.append((source, measure_tone(image, _mask(source.mask, image), _mask(source.hair, image),
-                                                   wcag=wcag)))
+                                                   optics=source.optics, wcag=wcag)))
             except MissingToolError:
                 raise  # the same for every picture
             except (DatasetError, BiasError) as error:

@@ -40,9 +40,9 @@ class CUT(Method):
         super().__init__(options, accelerator)
         net = self.build(options)
         self.layers = tuple(k for k in LAYERS if k < 12 + options.blocks)
-        self.add("forward", initialised(net, random_key("weights", options.seed, "forward")))
-        critic = PatchGAN(options.width, norm=options.norm)
-        self.add("critic", initialised(critic, random_key("weights", options.seed, "critic")))
+        self.add("forward", initialised(net, random_key("weights", options.seed, "forward"), options.norm_used))
+        critic = PatchGAN(options.width, norm=options.norm_used)
+        self.add("critic", initialised(critic, random_key("weights", options.seed, "critic"), options.norm_used))
         channels = [net.channels[k] for k in self.layers]
         self.add("projections", initialised(PatchProjections(channels),
                                             random_key("weights", options.seed, "projections")))
@@ -52,7 +52,7 @@ class CUT(Method):
 
     @classmethod
     def build(cls, options: TrainOptions) -> ResnetGenerator:
-        return ResnetGenerator(options.width, options.blocks, filtered=True)
+        return ResnetGenerator(options.width, options.blocks, filtered=True, norm=options.norm_used)
 
     def step(self, batch: tuple[Tensor, ...], number: int, source: torch.Generator) -> dict[str, Tensor]:
         real, wanted = batch

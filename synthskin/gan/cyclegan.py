@@ -39,17 +39,18 @@ class CycleGAN(Method):
     def __init__(self, options: TrainOptions, accelerator: Accelerator) -> None:
         super().__init__(options, accelerator)
         for name in ("forward", "backward"):
-            self.add(name, initialised(self.build(options), random_key("weights", options.seed, name)))
+            net = self.build(options)
+            self.add(name, initialised(net, random_key("weights", options.seed, name), options.norm_used))
         for name in ("critic_target", "critic_source"):
-            critic = PatchGAN(options.width, norm=options.norm)
-            self.add(name, initialised(critic, random_key("weights", options.seed, name)))
+            critic = PatchGAN(options.width, norm=options.norm_used)
+            self.add(name, initialised(critic, random_key("weights", options.seed, name), options.norm_used))
         self.optimise("generators", ["forward", "backward"])
         self.optimise("critics", ["critic_target", "critic_source"])
         self.pools = {name: ImagePool(options.pool) for name in ("target", "source")}
 
     @classmethod
     def build(cls, options: TrainOptions) -> nn.Module:
-        return make_generator(options.generator, options.width, options.blocks, options.size_px)
+        return make_generator(options.generator, options.width, options.blocks, options.size_px, options.norm_used)
 
     def step(self, batch: tuple[Tensor, ...], number: int, source: torch.Generator) -> dict[str, Tensor]:
         real = {"source": batch[0], "target": batch[1]}

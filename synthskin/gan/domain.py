@@ -81,7 +81,7 @@ class Domain:
 
 def to_unit(images: U8) -> torch.Tensor:
     """(n, 3, h, w) in [-1, 1] of (n, h, w, 3) uint8."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
 
 
 def from_unit(x: torch.Tensor) -> U8:

@@ -16,9 +16,9 @@ from synthskin.gan import CHANGES, METHODS, GanError
 from synthskin.gan.augment import diff_augment, parse_policy, symmetry
 from synthskin.gan.distance import sliced_wasserstein
 from synthskin.gan.domain import Domain
+from synthskin.gan.nets import NORMS
 
 GENERATORS: Final = ("resnet", "unet")
-CRITIC_NORMS: Final = ("auto", "instance", "none")
 PRECISIONS: Final = ("no", "bf16", "fp16")
 _MOST_JUDGED: Final = 64  # held-out pictures a domain that validation looks at
 
@@ -33,7 +33,8 @@ class TrainOptions:
     batch, rate        pictures a domain a step; Adam's rate (betas 0.5, 0.999)
     width, blocks      channels of the first layer; residual blocks
     generator          resnet or unet (cyclegan)
-    critic_norm        instance as published, none, or auto: none for tones (the norm hides how light a picture is)
+    norm               of cyclegan and cut: instance as published, none, or auto: none for tones, because instance norms
+                       forget how light a picture is
     cycle, identity    weights: cycle (or reconstruction), and identity as a share of it; 1 or 0.5 in the literature
     pool               pictures in the image pool, 0 for none
     augment            auto, none, or policies of DiffAugment
@@ -52,7 +53,7 @@ class TrainOptions:
     width: int = 64
     blocks: int = 9
     generator: str = "resnet"
-    critic_norm: str = "auto"
+    norm: str = "auto"
     cycle: float = 10.0
     identity: float = 0.5
     pool: int = 50
@@ -65,9 +66,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in (("method", METHODS), ("change", CHANGES), ("generator", GENERATORS),
-                              ("critic_norm", CRITIC_NORMS), ("precision", PRECISIONS)):
+                              ("norm", ("auto", *NORMS)), ("precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
-                raise GanError(f"--{name.replace('_', '-')} {getattr(self, name)}: allowed are {', '.join(allowed)}")
+                raise GanError(f"--{name} {getattr(self, name)}: allowed are {', '.join(allowed)}")
         if self.size_px % 16 or not 32 <= self.size_px <= 2048:
             raise GanError(f"--size {self.size_px}: a multiple of 16 from 32 to 2048 is needed")
         bounds: dict[str, tuple[float, float]] = {
@@ -80,9 +81,8 @@ class TrainOptions:
         parse_policy(self.augment, self.change)
 
     @property
-    def norm(self) -> str:
-        """Norm of the critics of cyclegan and cut."""
-        return ("none" if self.change == "tone" else "instance") if self.critic_norm == "auto" else self.critic_norm
+    def norm_used(self) -> str:
+        return ("none" if self.change == "tone" else "instance") if self.norm == "auto" else self.norm
 
     @property
     def interval(self) -> int:

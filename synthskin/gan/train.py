@@ -22,7 +22,7 @@ from synthskin.gan import GanError
 from synthskin.gan.checkpoint import STATE, load_state, read_told, save_state
 from synthskin.gan.domain import FEW, Domain, Split, fingerprint, refuse_overlap, split_domains
 from synthskin.gan.method import Method, TrainOptions, make_method, random_key, random_source
-from synthskin.gan.model import CARD, WEIGHTS, ModelCard, put, save_model
+from synthskin.gan.model import CARD, WEIGHTS, ModelCard, put, read_model_card, save_model
 
 LOCK: Final = ".synthskin.lock"
 _OURS: Final = (CARD, WEIGHTS, STATE, LOCK, "samples", "tensorboard")
@@ -129,9 +129,15 @@ class _Loop:
             self.score = math.inf if told["score"] is None else told["score"]
             self.best_step = told["best_step"]
 
+    def ended(self) -> bool:
+        return bool(self.over)
+
     def run(self, progress: Progress | None) -> tuple[str, int]:
         """(how it ended: done, early or stopped; the step it began with)."""
         first, options = self.step, self.options
+        if self.ended():  # finished before: nothing is written
+            self.saved = read_model_card(self.out)
+            return self.over, first
         if progress is not None:
             progress.start(options.steps, first)
         with ExitStack() as stack:
@@ -139,7 +145,7 @@ class _Loop:
             board = stack.enter_context(_board(self.out, first))
             if progress is not None:
                 stack.callback(progress.stop)
-            while not self.over:
+            while not self.ended():
                 losses = self._one()
                 if self.step % max(1, options.interval // 10) == 0:
                     self._tell(board, losses)
@@ -147,10 +153,9 @@ class _Loop:
                     self._judge(board)
                 if progress is not None:
                     progress.step(self.step)
-                if asked() and not self.over:
+                if asked() and not self.ended():
                     self._save()
                     return "stopped", first
-        self._publish()
         return self.over, first
 
     def _one(self) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ class MaskGate:
     def settings(self) -> dict[str, Any]:
         return {"min_iou": self.min_iou, "min_confidence": self.min_confidence,
                 "max_healthy_share": self.max_healthy_share,
-                "segmenter": str(getattr(self.segmenter, "checkpoint", ""))}
+                "segmenter": str(getattr(self.segmenter, "sha256", ""))}
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         if not candidates:

@@ -30,6 +30,7 @@ class Candidate:
     ita_deg        float or None          tone asked for in degrees, comparable to what is measured on pictures; goes
                                           before `ita_class` where both are given
     source         (h, w, 3) uint8 / None the picture it was made from
+    found_mask     (h, w) or None         where no mask was asked for: the one that was found, for measuring skin
     exempt         names in the near-duplicate gate's reference that it may resemble: its own declared parents
     """
 
@@ -40,6 +41,7 @@ class Candidate:
     ita_class: int | None = None
     ita_deg: float | None = None
     source: NDArray[np.uint8] | None = None
+    found_mask: NDArray[Any] | None = None
     exempt: frozenset[str] = frozenset()
 
 

@@ -21,7 +21,7 @@ class Tone(Protocol):
     def ita_deg(self) -> float | None: ...
 
 
-Measure = Callable[[NDArray[np.uint8], NDArray[np.uint8] | None], Tone]
+Measure = Callable[[NDArray[np.uint8], NDArray[Any] | None], Tone]
 
 
 def class_bounds_deg(ita_class: int) -> tuple[float, float]:
@@ -43,7 +43,7 @@ def tone_error_deg(measured_deg: float, ita_class: int | None, ita_deg: float | 
     return min(0.0, measured_deg - low) + max(0.0, measured_deg - high)
 
 
-def default_measure(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Tone:
+def default_measure(image: NDArray[np.uint8], mask: NDArray[Any] | None) -> Tone:
     """synthskin.bias.tone.measure_tone, imported when it is first asked."""
     from importlib import import_module
 
@@ -76,7 +76,7 @@ class ToneGate:
     def _one(self, candidate: Candidate) -> Verdict:
         if candidate.ita_class is None and candidate.ita_deg is None:
             return Verdict(self.name, True, None, self.max_error_deg, "no tone was asked for")
-        found = self.measure(candidate.image, candidate.mask)
+        found = self.measure(candidate.image, candidate.found_mask if candidate.mask is None else candidate.mask)
         if found.ita_deg is None:
             why = getattr(found, "reason", None) or "too little healthy skin"
             return Verdict(self.name, False, None, self.max_error_deg, f"the tone cannot be measured: {why}")

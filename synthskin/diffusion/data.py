@@ -1,0 +1,186 @@
+"""Training pictures of a set: squares in [-1, 1], masks, prompts; and their latents, encoded once an orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthskin.dataset.card import Card
+from synthskin.dataset.encode import read_png
+from synthskin.dataset.format import DatasetError
+from synthskin.dataset.reader import open_dataset, safe_path
+from synthskin.diffusion.devices import keyed
+from synthskin.diffusion.errors import DiffusionError
+from synthskin.diffusion.prompts import prompt_of_row
+
+#: Mirrorings and quarter turns of a square; dermoscopy has no up.
+ORIENTATIONS: Final = 8
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Pictures in memory as 8-bit squares.
+
+    images    (n, size, size, 3) uint8
+    masks     (n, size, size) uint8 0 or 255, or None where the row has none
+    prompts   one a picture
+    """
+
+    names: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    rows: tuple[dict[str, Any], ...]
+    images: NDArray[np.uint8]
+    masks: tuple[NDArray[np.uint8] | None, ...]
+    prompts: tuple[str, ...]
+    cards: tuple[Card, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def licences(self) -> list[str]:
+        return list(dict.fromkeys(name for card in self.cards for name in card.licences))
+
+    @property
+    def attribution(self) -> list[str]:
+        return list(dict.fromkeys(name for card in self.cards for name in card.attribution))
+
+    @property
+    def has_patients(self) -> bool:
+        return any(card.generator == "real" for card in self.cards)
+
+    def hash(self) -> str:
+        """What was trained on, for cards and for continuing: set hashes, names and prompts."""
+        parts = [card.set_hash for card in self.cards]
+        return f"{keyed(*parts, *self.names, *self.prompts):016x}"
+
+
+def load_training_set(folders: Sequence[Path], size_px: int, prompt: str | None = None,
+                      split: str | None = None) -> TrainingSet:
+    """All pictures of the sets (with that `split`) as squares; raises DiffusionError on none, one, or no captions.
+
+    prompt   for every picture, instead of those made from metadata
+    """
+    names: list[str] = []
+    groups: list[str | None] = []
+    rows: list[dict[str, Any]] = []
+    images, masks, prompts, cards = [], [], [], []
+    for folder in folders:
+        data = open_dataset(folder)
+        cards.append(data.card)
+        for row in data.rows:
+            if split is not None and row["split"] != split:
+                continue
+            told = prompt or prompt_of_row(row)
+            if told is None:
+                raise DiffusionError(f"{folder}: no captions: {row['file_name']} has neither diagnosis nor tone; give "
+                                     "--instance-prompt, or a set with labels")
+            try:
+                image = read_png(safe_path(folder, row["file_name"]))
+                mask = None if row["mask_file_name"] is None else read_png(safe_path(folder, row["mask_file_name"]))
+            except DatasetError as error:
+                raise DiffusionError(f"{folder}/{row['file_name']}: {error}") from None
+            images.append(square(image, size_px))
+            masks.append(None if mask is None else square(mask, size_px))
+            names.append(f"{data.card.set_hash}/{row['file_name']}")
+            groups.append(row["group_id"])
+            rows.append(row)
+            prompts.append(told)
+    if not names:
+        raise DiffusionError(f"{', '.join(map(str, folders))}: no pictures" + (f" with split={split}" if split else ""))
+    if len(names) == 1:
+        raise DiffusionError(f"{folders[0]}: one picture only; a LoRA learns what pictures share: give 2 or more, "
+                             "better 50 a class")
+    return TrainingSet(tuple(names), tuple(groups), tuple(rows), np.stack(images), tuple(masks), tuple(prompts),
+                       tuple(cards))
+
+
+def square(array: NDArray[Any], size_px: int) -> NDArray[np.uint8]:
+    """Short side scaled to size_px, middle square cut out; masks (h, w) stay 0 or 255."""
+    from PIL import Image
+
+    h, w = array.shape[:2]
+    if (h, w) == (size_px, size_px):
+        return np.ascontiguousarray(array)
+    side = min(h, w)
+    top, left = (h - side) // 2, (w - side) // 2
+    cut = Image.fromarray(np.ascontiguousarray(array[top:top + side, left:left + side]))
+    scaled = np.array(cut.resize((size_px, size_px), Image.Resampling.LANCZOS if array.ndim == 3
+                                 else Image.Resampling.BILINEAR))
+    return scaled if array.ndim == 3 else np.where(scaled >= 128, np.uint8(255), np.uint8(0))
+
+
+def to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """(3, h, w) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div(127.5).sub(1.0)
+
+
+def to_uint8(images: Tensor) -> NDArray[np.uint8]:
+    """(n, h, w, 3) uint8 of (n, 3, h, w) in [-1, 1]."""
+    scaled = ((images.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def oriented(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """One of the eight mirrorings and quarter turns of (h, w, ...)."""
+    turned = np.rot90(array, orientation % 4)
+    return np.ascontiguousarray(turned[:, ::-1] if orientation >= 4 else turned)
+
+
+def mask_input(mask: NDArray[np.uint8] | None, cells: int) -> Tensor:
+    """(1, cells, cells): 1 in the lesion, -1 on skin, 0 where nothing is known."""
+    if mask is None:
+        return torch.zeros(1, cells, cells)
+    inside = torch.from_numpy((mask > 0).astype(np.float32))[None, None]
+    return torch.nn.functional.adaptive_avg_pool2d(inside, (cells, cells))[0] * 2.0 - 1.0
+
+
+class Latents:
+    """Moments of the autoencoder by (picture, orientation), each encoded alone and once: the same whatever the batch.
+
+    Kept in memory up to `most_bytes`; beyond that a picture is encoded again each time.
+    """
+
+    def __init__(self, vae: Any, images: NDArray[np.uint8], most_bytes: int = 2_000_000_000) -> None:
+        self.vae, self.images, self.most_bytes = vae, images, most_bytes
+        self._moments: dict[tuple[int, int], Tensor] = {}
+        self._held = 0
+
+    def draw(self, picks: Sequence[tuple[int, int]], noise: torch.Generator) -> Tensor:
+        """(n, c, h, w) latents, scaled, one draw from each picture's distribution."""
+        moments = torch.stack([self._of(*pick) for pick in picks])
+        mean, logvar = moments.chunk(2, dim=1)
+        std = torch.exp(0.5 * logvar.clamp(-30.0, 20.0))
+        drawn = mean + std * torch.randn(mean.shape, generator=noise)
+        return (drawn - float(getattr(self.vae.config, "shift_factor", None) or 0.0)) * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def _of(self, picture: int, orientation: int) -> Tensor:
+        key = (picture, orientation)
+        if key not in self._moments:
+            image = to_tensor(oriented(self.images[picture], orientation))[None]
+            found = self.vae.encode(image.to(self.vae.device, self.vae.dtype)).latent_dist.parameters[0].float().cpu()
+            if self._held + found.nbytes > self.most_bytes:
+                return found
+            self._moments[key] = found
+            self._held += found.nbytes
+        return self._moments[key]
+
+
+def picks_of_step(n: int, batch: int, step: int, seed: int, augment: bool, stream: str = "train"
+                  ) -> list[tuple[int, int]]:
+    """(picture, orientation) of a step's batch: every picture once an epoch in an order of its own, by hash alone."""
+    picks = []
+    for position in range(step * batch, (step + 1) * batch):
+        epoch, place = divmod(position, n)
+        order = np.random.Generator(np.random.Philox(key=keyed(seed, stream, "order", epoch))).permutation(n)
+        orientation = keyed(seed, stream, "orientation", position) % ORIENTATIONS if augment else 0
+        picks.append((int(order[place]), orientation))
+    return picks

@@ -1,0 +1,500 @@
+"""Studies: files, groups, splits, trainings that are killed and continued, reports, and refusals in one line."""
+
+import csv
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthskin import cli
+from synthskin.bias import groups, study_data, study_file
+from synthskin.bias.errors import BiasError
+from synthskin.dataset.format import empty_row
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+MASKS = """
+name = "masks"
+task = "segmentation"
+size_px = 32
+seeds = [0, 1]
+bootstrap = 300
+[data.one]
+folder = "one"
+[data.two]
+folder = "two"
+[arms.one]
+use = [{ data = "one" }]
+[arms.both]
+use = [{ data = "one", n = 20, share = 0.5 }, { data = "two", share = 0.5 }]
+[tests.one]
+data = "one"
+[tests.noisy]
+data = "one"
+noise = 0.1
+[groups.tone]
+by = "tone"
+pair = ["dark", "light"]
+[groups.size]
+by = "size"
+[training]
+steps = 6
+batch = 4
+[primary]
+metric = "dice"
+test = "one"
+arms = ["both", "one"]
+"""
+CLASSES = """
+name = "classes"
+task = "classification"
+size_px = 32
+seeds = [0, 1]
+bootstrap = 300
+classes = ["NV", "MEL"]
+positive = ["MEL"]
+threshold = "youden"
+validation = "one"
+[data.one]
+folder = "one"
+[data.two]
+folder = "two"
+[arms.plain]
+use = [{ data = "one" }]
+[arms.hooked]
+use = [{ data = "one" }]
+hooks = [{ name = "tone_shift", prob = 0.5 }, { name = "colour_space_shift", prob = 0.2 }]
+class_weights = "balanced"
+[arms.circle]
+use = [{ data = "one" }]
+invariance = 0.1
+[tests.two]
+data = "two"
+part = "all"
+[groups.tone]
+by = "tone"
+pair = ["dark", "light"]
+[groups.sex]
+by = "sex"
+[training]
+steps = 5
+batch = 4
+[primary]
+metric = "auc"
+test = "two"
+arm = "plain"
+of = "tone"
+groups = ["dark", "light"]
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    pytest.importorskip("torch")
+    from study_planted import make_set
+
+    folder = tmp_path_factory.mktemp("study")
+    make_set(folder / "one", 64, 1, 32)
+    make_set(folder / "two", 48, 2, 32)
+    (folder / "masks.toml").write_text(MASKS)
+    (folder / "classes.toml").write_text(CLASSES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(home):
+    run(home / "masks.toml", "--out", home / "masks")
+    run(home / "classes.toml", "--out", home / "classes")
+    return home
+
+
+def run(*args, code=0):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["study", *map(str, args)])
+    assert left.value.code == code
+
+
+def refused(capsys, *args):
+    run(*args, code=2)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ("size_px", "size_pix", "own.toml: unknown key 'size_pix' (did you mean 'size_px'?)"),
+    ("steps = 6", "stepps = 6", "own.toml: [training] unknown key 'stepps' (did you mean 'steps'?)"),
+    ('{ data = "one" }', '{ dat = "one" }', "[arms.one.use.0] unknown key 'dat' (did you mean 'data'?)"),
+    ('by = "tone"', 'bye = "tone"', "[groups.tone] unknown key 'bye' (did you mean 'by'?)"),
+    ('data = "one", n = 20', 'data = "onee", n = 20', "'onee' is not there (did you mean 'one'?)"),
+    ("share = 0.5 }]", "share = 0.4 }]", "sum to 1"),
+    ('metric = "dice"', 'metric = "dise"', "metric 'dise' is not there (did you mean 'dice'?)"),
+    ('arms = ["both", "one"]', 'arms = ["both"]', "[primary]: give arms = [a, b]"),
+    ("steps = 6", 'steps = "six"', "training.steps = 'six'"),
+    ("steps = 6", "steps = 0", "training.steps = 0: input should be greater than or equal to 1"),
+    ("seeds = [0, 1]", "seeds = [0, 0]", "different numbers"),
+    ('task = "segmentation"', 'task = "detection"', "'segmentation' or 'classification'"),
+    ('name = "masks"', "", "the key 'name' is missing"),
+    ('pair = ["dark", "light"]', 'pair = ["dark", "dark"]', "two different groups"),
+    ("[training]", "[training", "is not valid TOML"),
+])
+def test_a_wrong_file_is_one_line(old, new, says):
+    with pytest.raises(BiasError) as error:
+        study_file.parse_study(MASKS.replace(old, new, 1), "own.toml")
+    assert says in str(error.value) and "own.toml" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ('positive = ["MEL"]', 'positive = ["NV", "MEL"]', "some of the classes, not all"),
+    ('classes = ["NV", "MEL"]', 'classes = ["NV", "MELL"]', "class 'MELL' is not there (did you mean 'MEL'?)"),
+    ('threshold = "youden"', 'threshold = "best"', "allowed are youden, half"),
+])
+def test_wrong_classes(old, new, says):
+    with pytest.raises(BiasError, match=says.replace("(", r"\(").replace(")", r"\)").replace("?", r"\?")):
+        study_file.parse_study(CLASSES.replace(old, new), "own.toml")
+
+
+def test_options_are_laid_over_the_file():
+    small = MASKS + '\n[small]\nsize_px = 64\n[small.training]\nsteps = 2\n[small.data.two]\nfolder = "three"\n'
+    spec = study_file.parse_study(small, "x", True, ("training.batch=2", "validation=two"), {"one": "/elsewhere"})
+    assert (spec.size_px, spec.training.steps, spec.training.batch, spec.validation) == (64, 2, 2, "two")
+    assert spec.data["one"].folder == "/elsewhere" and spec.data["two"].folder == "three"
+    assert study_file.parse_study(small, "x").size_px == 32
+    for bad, says in ((("training.batch",), "key=value"), (("training.bach=2",), "did you mean 'batch'")):
+        with pytest.raises(BiasError, match=says):
+            study_file.parse_study(small, "x", False, bad)
+    with pytest.raises(BiasError, match="no table"):
+        study_file.parse_study(MASKS, "x", True)
+    with pytest.raises(BiasError, match="did you mean 'one'"):
+        study_file.parse_study(MASKS, "x", False, (), {"on": "y"})
+
+
+@pytest.mark.parametrize("path", study_file.shipped(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("small", [False, True])
+def test_shipped_studies(path, small):
+    """Each is valid at both scales, and its renders are those of valid presets."""
+    from synthskin.variation import changed_preset
+
+    spec = study_file.load_study(path.stem, small)
+    assert spec.name == path.stem and spec.description and spec.source
+    for data in spec.data.values():
+        if data.render is not None:
+            preset = changed_preset(data.render.preset, data.render.set, data.render.diagnosis, data.render.tone)
+            preset.with_confounds(data.render.confound)
+        else:
+            assert data.needs
+
+
+def test_at_least_five_studies_ship():
+    assert {path.stem for path in study_file.shipped()} >= {
+        "ssynth", "circle", "derm_t2im", "confounders", "robustness"}
+
+
+LEAVES = st.one_of(st.integers(-3, 3), st.floats(-2, 2), st.text(max_size=5), st.booleans())
+VALUES = st.recursive(LEAVES, lambda inner: st.one_of(
+    st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["use", "data", "by", "n"]), inner)), max_leaves=6)
+
+
+@given(st.sampled_from(sorted(study_file.StudySpec.model_fields)), VALUES)
+def test_any_value_is_taken_or_refused_in_one_line(key, value):
+    body = study_file._toml(MASKS, "x") | {key: value}
+    try:
+        study_file._check(study_file.StudySpec.model_validate(body), "x")
+    except study_file.ValidationError as error:
+        assert "\n" not in study_file._first(error, body)
+    except BiasError as error:
+        assert "\n" not in str(error)
+
+
+# --- groups and splits ----------------------------------------------------------------------------------------------
+
+def rows(n, **columns):
+    return [empty_row() | {"file_name": f"images/{i:06d}.png"} | {k: v[i] for k, v in columns.items()}
+            for i in range(n)]
+
+
+def test_groups():
+    nothing = {"hair": [0.0, 0.01, 0.2, 0.3], "size": [0.1, 0.2, 0.3, float("nan")]}
+    made = functools.partial(groups.make_grouping, "g", measured=nothing)
+    tone = made(by="tone", rows=rows(4, ita_class=[1, 3, 6, None]))
+    assert tone.labels == ("light", "light", "dark", None) and tone.pair == ("dark", "light") and tone.unknown == 1
+    assert made(by="hair", rows=rows(4)).labels == ("no hair", "some hair", "dense hair", "dense hair")
+    assert made(by="size", rows=rows(4)).labels == ("small", "middle", "large", None)
+    assert made(by="contrast", rows=rows(4, contrast=[1.0, 2.0, 8.0, 9.0]), edges=[5.0]).labels == (
+        "under 5", "under 5", "5 and over", "5 and over")
+    ink = made(by="artefact:ink", rows=rows(4, artefacts=[["ink"], [], ["ruler"], []]))
+    assert ink.labels[:2] == ("with ink", "without ink")
+    device = made(by="device", rows=rows(4, params=['{"device": {"profile": "a"}}', "{}", "{}", "{}"],
+                                         dermoscopic_type=[None, "b", "b", None]))
+    assert device.labels == ("a", "b", "b", None)
+    assert made(by="class", rows=rows(4, diagnosis=["NV", "MEL", "NV", None])).names == ("MEL", "NV")
+    assert made(by="params:a.b", rows=rows(4, params=['{"a": {"b": "x"}}', '{"a": {"b": "y"}}', "{", "{}"])).names == (
+        "x", "y")
+    for keys, says in (({"by": "tone", "rows": rows(4)}, "none of the 4 test pictures has a value"),
+                       ({"by": "sex", "rows": rows(4, sex=["male"] * 4)}, "all test pictures are in one group"),
+                       ({"by": "tones", "rows": rows(4)}, "did you mean 'tone'"),
+                       ({"by": "tone", "rows": rows(4, ita_class=[1, 2, 5, 6]), "pair": ["dark", "lite"]}, "'light'")):
+        with pytest.raises(BiasError, match=says):
+            made(**keys)
+
+
+@given(st.lists(st.tuples(*[st.sampled_from([None, "a", "b", "c"])] * 3), min_size=1, max_size=12))
+def test_clusters(ids):
+    """Cases that share any id share a cluster; the partition is the finest that does so."""
+    table = rows(len(ids), patient_id=[x[0] for x in ids], lesion_id=[x[1] for x in ids], group_id=[x[2] for x in ids])
+    found = groups.clusters_of(table)
+    together = np.eye(len(ids), dtype=bool)
+    for i, x in enumerate(ids):
+        for j, y in enumerate(ids):
+            together[i, j] |= any(a is not None and a == b for a, b in zip(x, y, strict=True))
+    for _ in ids:
+        together = together @ together
+    assert [[a == b for b in found] for a in found] == together.tolist()
+
+
+def test_splits_cut_no_group_and_repeat(home):
+    spec = study_file.parse_study(MASKS.replace("[training]", "[split]\nrepeats = 2\n[training]"), "x")
+    data = study_data.load_pictures(spec, "one", home / "one")
+    parts = [study_data.split(spec, data, r) for r in range(2)]
+    for p in parts:
+        sides = [{data.clusters[i] for i in side} for side in (p.train, p.validation, p.test)]
+        assert not (sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2])
+        assert (len(p.train), len(p.validation), len(p.test)) == (32, 13, 19)
+    assert set(parts[0].test) != set(parts[1].test)
+    fewer = study_data.chosen(parts[0].train, 8, data, 0, "")
+    assert set(fewer) < set(study_data.chosen(parts[0].train, 16, data, 0, ""))
+    with pytest.raises(BiasError, match="n = 99, but one has 32"):
+        study_data.chosen(parts[0].train, 99, data, 0, "[arms.one]")
+
+
+def test_given_splits_are_kept(tmp_path):
+    from study_planted import make_set
+
+    names = ("train", "train", "val", "test")
+    make_set(tmp_path / "own", 32, 5, 32, split=lambda i: names[i % 4])
+    spec = study_file.parse_study(MASKS, "x")
+    p = study_data.split(spec, study_data.load_pictures(spec, "one", tmp_path / "own"), 0)
+    assert p.test.tolist() == list(range(3, 32, 4)) and p.validation.tolist() == list(range(2, 32, 4))
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+def test_what_a_study_writes(done):
+    out = done / "masks"
+    found = json.loads((out / "results.json").read_text())
+    assert {path.name for path in out.iterdir()} == {"study.json", "runs", "results.json", "results.csv", "report.html",
+                                                     ".lock"}
+    assert found["primary"]["arm"] == "both" and found["primary"]["against"] == "one"
+    assert found["primary"]["low"] <= found["primary"]["estimate"] <= found["primary"]["high"]
+    assert found["tests"]["one"]["heading"] == "Made on synthetic pictures: not clinical evidence."
+    assert all(c["p_holm"] is None or c["p_holm"] >= c["p"] for c in found["comparisons"])
+    assert not any(c["what"] == found["primary"]["what"] for c in found["comparisons"])
+    small = [e for e in found["tests"]["one"]["estimates"] if e["group"] in ("small", "middle", "large")]
+    assert small and all(e["low"] is None and "too small to say anything" in e["note"] for e in small)
+    with open(out / "results.csv", newline="") as handle:
+        table = list(csv.DictReader(handle))
+    estimates = [e for test in found["tests"].values() for e in test["estimates"]]
+    assert sum(row["kind"] == "estimate" for row in table) == len(estimates)
+    assert float(table[0]["estimate"]) == found["primary"]["estimate"]
+
+
+def test_scores_are_those_of_the_masks(done):
+    """The mean Dice of a training, computed again from its stored counts; the pooled table says the same."""
+    found = json.loads((done / "masks/results.json").read_text())
+    dice = []
+    for seed in (0, 1):
+        with np.load(done / f"masks/runs/one/seed{seed}/scores.npz") as scores:
+            tp, fp, fn, tn = scores["one|counts"].T
+            assert (tp + fp + fn + tn == 32 * 32).all()
+            dice.append(np.mean(2 * tp / (2 * tp + fp + fn)))
+    own = next(e for e in found["tests"]["one"]["estimates"] if (e["arm"], e["of"], e["metric"]) == (
+        "one", None, "dice"))
+    assert own["estimate"] == pytest.approx(np.mean(dice), abs=1e-9)
+
+
+def test_classification(done):
+    found = json.loads((done / "classes/results.json").read_text())
+    fair = found["tests"]["two"]["fairness"]
+    kinds = {f["kind"] for f in fair}
+    assert kinds == {"range", "ratio", "equal opportunity difference", "normalised accuracy range"}
+    one = next(f for f in fair if f["kind"] == "normalised accuracy range" and f["of"] == "tone")
+    values = list(one["accuracy"].values())
+    assert one["value"] == pytest.approx((max(values) - min(values)) / np.mean(values))
+    assert one["prevalence"] == {"light": 0.5, "dark": 0.5}
+    gap = next(f for f in fair if f["kind"] == "equal opportunity difference" and f["of"] == "tone")
+    own = {e["group"]: e["estimate"] for e in found["tests"]["two"]["estimates"] if (
+        e["arm"], e["of"], e["metric"]) == (gap["arm"], "tone", "sensitivity")}
+    assert gap["estimate"] == pytest.approx(own["dark"] - own["light"])
+    assert found["primary"]["what"] == "two: auc, dark less light, plain"
+    assert set(found["thresholds"]) == {"plain", "hooked", "circle"}
+
+
+@pytest.mark.parametrize("name", ["masks", "classes"])
+def test_report_in_a_browser(done, name):
+    from test_report import look_at
+
+    path = done / name / "report.html"
+    text = path.read_text()
+    assert "not clinical evidence" in text and "Primary endpoint" in text and "worst cases" in text
+    for fact in (json.loads((done / name / "study.json").read_text())["data"]["one"]["digest"], "torch", "seed"):
+        assert fact in text
+    assert str(done) not in text  # no path of this machine
+    assert look_at(path) == []
+
+
+def test_again_makes_nothing_and_damage_is_mended(done, capsys):
+    before = (done / "masks/results.json").read_bytes()
+    run(done / "masks.toml", "--out", done / "masks", "--json")
+    assert json.loads(capsys.readouterr().out)["made"] == 0
+    (done / "masks/runs/one/seed1/scores.npz").write_bytes(b"half a fi")
+    run(done / "masks.toml", "--out", done / "masks", "--json")
+    assert json.loads(capsys.readouterr().out)["made"] == 1
+    assert (done / "masks/results.json").read_bytes() == before
+
+
+def test_killed_and_continued(done, tmp_path):
+    """kill -9 after the first training: the next call keeps it and ends with the same bytes."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "synthskin.cli", "study", str(done / "masks.toml"), "--out", str(out), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    first = out / "runs/one/seed0/done.json"
+    until = time.monotonic() + 300
+    while not first.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.exists() and not (out / "results.json").exists()
+    marked = first.stat().st_mtime_ns
+    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert json.loads(again.stdout)["kept"] >= 1
+    assert first.stat().st_mtime_ns == marked
+    assert (out / "results.json").read_bytes() == (done / "masks/results.json").read_bytes()
+
+
+def test_other_settings_are_refused(done, capsys):
+    text = refused(capsys, done / "masks.toml", "--out", done / "masks", "--set", "training.steps=7")
+    assert "was made with another 'training'" in text and "--overwrite" in text
+    (done / "other").mkdir()
+    (done / "other/thesis.doc").write_text("x")
+    assert "holds 'thesis.doc'" in refused(capsys, done / "masks.toml", "--out", done / "other")
+
+
+def test_what_the_data_lack_is_one_line(home, tmp_path, capsys):
+    from study_planted import make_set
+
+    def with_text(text):
+        path = home / "own.toml"
+        path.write_text(text)
+        return path
+
+    out = tmp_path / "out"
+    text = refused(capsys, with_text(MASKS.replace('folder = "two"', 'folder = "none"')), "--out", out)
+    assert "none: no dataset.json there" in text
+    text = refused(capsys, with_text(MASKS.replace('folder = "two"', 'needs = "photographs"')), "--out", out)
+    assert "--data two=DIR (photographs)" in text
+    text = refused(capsys, with_text(MASKS.replace('by = "size"', 'by = "age_approx"')), "--out", out)
+    assert "none of the 19 test pictures has a value" in text
+    make_set(tmp_path / "naevi", 32, 9, 32, classes=("NV",))
+    text = refused(capsys, home / "classes.toml", "--out", out, "--data", f"two={tmp_path / 'naevi'}")
+    assert "none of the 32 pictures is MEL" in text and "naevi" in text
+    text = refused(capsys, home / "classes.toml", "--out", out, "--data", f"one={tmp_path / 'naevi'}")
+    assert "MEL" in text
+    text = refused(capsys, home / "classes.toml", "--out", out, "--data", f"two={home / 'one'}")
+    assert "shares its patient, lesion or group with the test set 'two'" in text
+    bare = tmp_path / "bare"
+    shutil.copytree(home / "two", bare)
+    lines = [json.loads(line) | {"mask_status": "none", "mask_file_name": None, "bbox": [], "boxes": []}
+             for line in (bare / "metadata.jsonl").read_text().splitlines()]
+    (bare / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = refused(capsys, home / "masks.toml", "--out", out, "--data", f"two={bare}")
+    assert "0 of 48 pictures can be used (48 with mask_status is none)" in text
+    assert not (out / "results.json").exists()
+
+
+def test_recipes_are_rendered_first(home, tmp_path, monkeypatch, capsys):
+    """The command renders what a study asks for, shares equal recipes, and continues what was left."""
+    import standin
+
+    from synthskin import run as runs
+
+    made = functools.partial(runs.render_run, engine_factory=standin.FakeEngine, resolve_device=standin.device)
+    monkeypatch.setattr(runs, "render_run", made)
+    recipe = '[data.{0}.render]\npreset = "nv"\nn = {1}\nseed = {2}\n'
+    text = MASKS
+    for name, n, seed in (("one", 24, 3), ("two", 6, 4)):
+        text = text.replace(f'[data.{name}]\nfolder = "{name}"\n', recipe.format(name, n, seed))
+    text = text.replace('[groups.size]\nby = "size"\n', "")
+    text = text.replace('[groups.tone]\nby = "tone"\npair = ["dark", "light"]', "")
+    text = text.replace("n = 20", "n = 8").replace("steps = 6", "steps = 1").replace("seeds = [0, 1]", "seeds = [0]")
+    path = tmp_path / "renders.toml"
+    path.write_text(text)
+    for _ in range(2):
+        run(path, "--out", tmp_path / "out", "--renders", tmp_path / "shared", "--workers", "1", "--json")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["kept"] == 2
+    folders = sorted(p.name for p in (tmp_path / "shared").iterdir())
+    assert len(folders) == 2 and folders[0].startswith("nv-n24-s3-")
+
+
+def test_melanet_is_passed_on(capsys):
+    pytest.importorskip("torch")
+    run("melanet", "--help")
+    assert "six arms" in " ".join(capsys.readouterr().out.split())
+
+
+def test_list(capsys):
+    run("--list")
+    assert "ssynth" in capsys.readouterr().out
+
+
+def test_statistics_see_a_planted_gap():
+    """The whole chain on a made-up table: scores that are 0.2 lower on dark skin are found to be."""
+    from synthskin.bias.study_results import Judge
+    from synthskin.bias.study_scores import make_table
+
+    spec = study_file.parse_study(MASKS.replace('[groups.size]\nby = "size"\n', "").replace(
+        'arms = ["both", "one"]', 'arm = "one"\nof = "tone"\ngroups = ["dark", "light"]'), "x")
+    rng = np.random.default_rng(0)
+    n = 80
+    table = rows(n, ita_class=[2, 5] * (n // 2), group_id=[f"g{i}" for i in range(n)])
+    masks = np.zeros((n, 8, 8), bool)
+    masks[:, 2:6, 2:6] = True
+    nan = np.full(n, np.nan)
+    data = study_data.Pictures("one", "x", tuple(table), np.zeros((n, 3, 8, 8), np.uint8), masks, np.full(n, -1), nan,
+                               nan, tuple(groups.clusters_of(table)), tuple(map(str, range(n))), "d", {})
+
+    def scores(drop):
+        dice = np.clip(0.8 - drop * (np.arange(n) % 2) + rng.normal(0, 0.1, n), 0.01, 0.99)
+        tp = np.full(n, 1_000_000)
+        fp = np.round(2 * tp * (1 - dice) / dice).astype(int)
+        counts = np.stack([tp, fp, 0 * tp, tp], 1)
+        return {"positions": np.arange(n), "counts": counts, "brier": 1 - dice, "bins": np.ones((n, 15, 3))}
+
+    found = {"one": [scores(0.2) for _ in range(2)], "both": [scores(0.0) for _ in range(2)]}
+    made = make_table(spec, "one", data, found, {"one": [0.5, 0.5], "both": [0.5, 0.5]})
+    judge = Judge(spec, made)
+    primary = judge.primary()["interval"]
+    assert primary.low < -0.2 < primary.high and primary.p < 1e-6
+    other = next(c for c in judge.comparisons() if c["arm"] == "both" and c["group"])["interval"]
+    assert other.low < 0 < other.high
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no second process")
+def test_two_runs_into_one_folder(done, capsys):
+    import fcntl
+
+    with open(done / "masks/.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        assert "another run of a study" in refused(capsys, done / "masks.toml", "--out", done / "masks")

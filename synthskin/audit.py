@@ -7,8 +7,9 @@ inputs and stay, unless they are the cause.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from synthskin.conventions import DIAGNOSES
 from synthskin.draw import draw
 from synthskin.laws import one_line
 from synthskin.preset import Preset
-from synthskin.record import RecordError, SampleRecord
+from synthskin.record import Artefacts, Device, RecordError, SampleRecord
 from synthskin.run import (
     EngineFactory,
     EngineLike,
@@ -134,6 +135,10 @@ def _job(preset: Preset, cause: Cause, lesions: int) -> Job:
     return Job(cause.name, noted, plan, lesions * len(plan))
 
 
+#: Memory for light that is kept, so that pictures which differ after it alone (ink, exposure ...) share one transport.
+KEPT_BYTES: Final = 1_000_000_000
+
+
 class SharedEngine:
     """An engine factory that makes one engine for all sets of this process; worker processes make their own."""
 
@@ -143,11 +148,52 @@ class SharedEngine:
 
     def __call__(self, options: EngineOptions) -> EngineLike:
         if options not in self._made:
-            self._made[options] = self._factory(options)
+            self._made[options] = reusing(self._factory(options))
         return self._made[options]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SharedEngine, (self._factory,)
+
+
+def before_the_lens(record: SampleRecord) -> SampleRecord:
+    """A key of what decides tissue and light transport: the record less the device and artefacts that are no hair."""
+    own = record.artefacts
+    hairs = Artefacts(thick_hair=own.thick_hair, thick_hair_count=own.thick_hair_count, thin_hair=own.thin_hair,
+                      thin_hair_count=own.thin_hair_count)
+    return replace(record, set_hash="", artefacts=hairs, device=Device())
+
+
+def reusing(engine: Any, most_bytes: int = KEPT_BYTES) -> Any:
+    """The same engine, which keeps tissue and transported light of the last lesions. Pictures are the same bytes."""
+    if not (hasattr(engine, "scene") and hasattr(engine, "linear")):
+        return engine
+    scene, linear = engine.scene, engine.linear
+    kept: OrderedDict[tuple[str, SampleRecord], tuple[Any, int]] = OrderedDict()
+
+    def keep(kind: str, record: SampleRecord, make: Callable[[], Any]) -> Any:
+        key = (kind, before_the_lens(record))
+        if key not in kept:
+            made = make()
+            kept[key] = (made, _bytes_of(made))
+            while len(kept) > 2 and sum(own for _, own in kept.values()) > most_bytes:
+                kept.popitem(last=False)
+        kept.move_to_end(key)
+        return kept[key][0]
+
+    engine.scene = lambda record: keep("scene", record, lambda: scene(record))
+    engine.linear = lambda record, tissue: keep("linear", record, lambda: linear(record, tissue))
+    return engine
+
+
+def _bytes_of(made: Any) -> int:
+    """Bytes of all arrays in nested dataclasses, lists and mappings."""
+    if isinstance(getattr(made, "nbytes", None), int):
+        return int(made.nbytes)
+    if is_dataclass(made):
+        return sum(_bytes_of(getattr(made, own.name)) for own in fields(made))
+    if isinstance(made, Mapping):
+        return sum(map(_bytes_of, made.values()))
+    return sum(map(_bytes_of, made)) if isinstance(made, (list, tuple)) else 0
 
 
 def render_jobs(

@@ -20,7 +20,7 @@ from synthskin.bias.errors import BiasError
 from synthskin.dataset.reader import read_rows, validate
 from synthskin.preset import load_preset
 from synthskin.record import check_value
-from synthskin.run import render_run
+from synthskin.run import EngineOptions, RunRequest, render_run
 from synthskin.variation import VariationError
 
 CAUSES_ASKED = "ink,melanin,hair,contrast,exposure"
@@ -321,7 +321,7 @@ def test_chance_is_not_called_strong(tmp_path):
 
 
 def test_rows_of_a_real_render(tmp_path, preprocess):
-    """Six renders by the engine itself: ink alone differs, and the audit reads them."""
+    """A few renders by the engine itself: ink alone differs, and light that is kept gives the same bytes."""
     out = tmp_path / "out"
     assert command(violet_model(tmp_path / "m.onnx"), "--preprocess", preprocess, "--out", out, "--causes", "ink",
                    "--lesions", 2, "--n", 2, "--size", 48, "--spp", 3, "--workers", 1) in (0, 3)
@@ -329,3 +329,41 @@ def test_rows_of_a_real_render(tmp_path, preprocess):
     rows = read_rows(out / "renders/ink")
     assert [("ink" in row["artefacts"]) for row in rows] == [False, True, False, True]
     assert results(out)["causes"][0]["lesions"] == 2
+    preset = load_preset("base").with_diagnosis("MEL=1,NV=1")
+    job = jobs.make_jobs(preset, pick("ink"), 2, 2)[1]
+    again = replace(preset, overrides=job.preset.overrides)
+    render_run(RunRequest(again, 4, 0, tmp_path / "plain", EngineOptions(48, 3), plan=job.plan))
+    for name in (row["file_name"] for row in rows):  # no memory of the last lesion here
+        assert (tmp_path / "plain" / name).read_bytes() == (out / "renders/ink" / name).read_bytes()
+
+
+class Counting:
+    """Has the two methods whose answers are kept."""
+
+    def __init__(self):
+        self.calls = []
+
+    def scene(self, record):
+        self.calls.append("scene")
+        return [np.zeros(1000)]
+
+    def linear(self, record, scene):
+        self.calls.append("linear")
+        return {"clean": np.zeros(1000)}
+
+
+def test_pictures_that_differ_after_the_light_alone_share_it():
+    preset = load_preset("base").with_diagnosis("NV=1")
+    for names, walks in (("ink,ruler,exposure,device,blur", 2), ("hair", 6), ("melanin", 10), ("light", 6)):
+        engine = jobs.reusing(Counting())
+        for job in jobs.make_jobs(preset, pick(names), 2, 2)[1:]:
+            for index in range(job.n):
+                record = job.plan.record(job.preset, 0, index)
+                engine.linear(record, engine.scene(record))
+        assert engine.calls.count("linear") == engine.calls.count("scene") == walks, names
+    small = jobs.reusing(Counting(), most_bytes=20_000)  # room for one lesion: those before are forgotten
+    records = [jobs.draw(preset, 0, k) for k in range(3)]
+    for record in (*records, *records[::-1]):
+        small.linear(record, small.scene(record))
+    assert small.calls.count("linear") == 5
+    assert jobs.reusing(3) == 3

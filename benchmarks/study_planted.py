@@ -113,7 +113,7 @@ def run(folder: Path, n_train: int, n_test: int, steps: int, seeds: list[int], s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     started, cpu = time.monotonic(), time.process_time()

@@ -243,6 +243,9 @@ def test_groups():
     assert made(by="class", rows=rows(4, diagnosis=["NV", "MEL", "NV", None])).names == ("MEL", "NV")
     assert made(by="params:a.b", rows=rows(4, params=['{"a": {"b": "x"}}', '{"a": {"b": "y"}}', "{", "{}"])).names == (
         "x", "y")
+    unlabelled = {"ita": [-40.0, -40.0, float("nan"), 50.0]}  # measured; the row's own class goes before it
+    seen = groups.make_grouping("g", "tone", rows(4, ita_class=[1, None, None, None]), unlabelled)
+    assert seen.labels == ("light", "dark", None, "light")
     for keys, says in (({"by": "tone", "rows": rows(4)}, "none of the 4 test pictures has a value"),
                        ({"by": "sex", "rows": rows(4, sex=["male"] * 4)}, "all test pictures are in one group"),
                        ({"by": "tones", "rows": rows(4)}, "did you mean 'tone'"),
@@ -412,6 +415,8 @@ def test_what_the_data_lack_is_one_line(home, tmp_path, capsys):
     assert "none of the 32 pictures is MEL" in text and "naevi" in text
     text = refused(capsys, home / "classes.toml", "--out", out, "--data", f"one={tmp_path / 'naevi'}")
     assert "MEL" in text
+    text = refused(capsys, with_text(CLASSES.replace('validation = "one"', 'validation = "two"')), "--out", out)
+    assert 'validation = "two"' in text and "test set 'two'" in text
     text = refused(capsys, home / "classes.toml", "--out", out, "--data", f"two={home / 'one'}")
     assert "shares its patient, lesion or group with the test set 'two'" in text
     bare = tmp_path / "bare"
@@ -448,6 +453,31 @@ def test_recipes_are_rendered_first(home, tmp_path, monkeypatch, capsys):
     assert len(folders) == 2 and folders[0].startswith("nv-n24-s3-")
 
 
+def test_many_classes_and_one_seed(home, tmp_path, capsys):
+    from study_planted import make_set
+
+    make_set(tmp_path / "many", 90, 7, 32, classes=("NV", "MEL", "BCC"))
+    make_set(tmp_path / "more", 48, 8, 32, classes=("NV", "MEL", "BCC"))
+    text = CLASSES.replace('["NV", "MEL"]', '["NV", "MEL", "BCC"]').replace('["MEL"]', '["MEL", "BCC"]')
+    text = text[:text.index("[arms.hooked]")] + text[text.index("[tests.two]"):]
+    path = tmp_path / "many.toml"
+    path.write_text(text.replace("[0, 1]", "[3]").replace("steps = 5", "steps = 2"))
+    run(path, "--out", tmp_path / "out", "--data", f"one={tmp_path / 'many'}", "--data", f"two={tmp_path / 'more'}")
+    found = json.loads((tmp_path / "out/results.json").read_text())
+    own = {e["metric"]: e for e in found["tests"]["two"]["estimates"] if e["of"] is None}
+    assert 0.0 < own["brier"]["estimate"] < 2.0 and own["auc"]["low"] < own["auc"]["high"]
+    assert "one training" in own["auc"]["note"] and "one training" in capsys.readouterr().out
+
+
+def test_a_grouping_can_hold_on_some_tests_alone():
+    body = MASKS.replace('by = "size"', 'by = "size"\ntests = ["noisy"]')
+    spec = study_file.parse_study(body, "x")
+    assert (spec.groups_of("one"), spec.groups_of("noisy")) == (["tone"], ["tone", "size"])
+    with pytest.raises(BiasError, match="did you mean 'noisy'"):
+        study_file.parse_study(body.replace('["noisy"]', '["noise"]'), "x")
+    assert study_file.parse_study(body + "\n[small]\ngroups = {}\n", "x", True).groups == {}
+
+
 def test_melanet_is_passed_on(capsys):
     pytest.importorskip("torch")
     run("melanet", "--help")
@@ -472,8 +502,9 @@ def test_statistics_see_a_planted_gap():
     masks = np.zeros((n, 8, 8), bool)
     masks[:, 2:6, 2:6] = True
     nan = np.full(n, np.nan)
-    data = study_data.Pictures("one", "x", tuple(table), np.zeros((n, 3, 8, 8), np.uint8), masks, np.full(n, -1), nan,
-                               nan, tuple(groups.clusters_of(table)), tuple(map(str, range(n))), "d", {})
+    data = study_data.Pictures("one", "x", tuple(table), np.zeros((n, 3, 8, 8), np.uint8), masks, np.full(n, -1),
+                               {"hair": nan, "size": nan}, tuple(groups.clusters_of(table)),
+                               tuple(map(str, range(n))), "d", {})
 
     def scores(drop):
         dice = np.clip(0.8 - drop * (np.arange(n) % 2) + rng.normal(0, 0.1, n), 0.01, 0.99)

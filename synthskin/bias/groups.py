@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthskin.bias.errors import BiasError
+from synthskin.conventions import ita_class
 from synthskin.laws import nearest, one_line
 
 #: kind -> (default bins by value, default edges, their names). Tone: light is ITA classes 1-3, dark 4-6 (CIRCLe).
@@ -53,7 +54,8 @@ def make_grouping(
     by         tone (ita_class), ita (degrees), contrast (CIEDE2000), class (diagnosis), hair (share of the pixels),
                size (share of the pixels in the mask), artefact:NAME (there or not), device (profile of renders, else
                dermoscopic_type), a key of a row, or params:group.field of renders
-    measured   numbers measured on the pictures: {"hair": ..., "size": ...}, NaN where there is nothing to measure
+    measured   numbers measured on the pictures: hair, size, ita, contrast; NaN where there is nothing to measure. Tone,
+               ita and contrast of the row go before what was measured
 
     Raises BiasError where `by` is nothing known, no case has a value, or a group of the pair does not occur.
     """
@@ -94,10 +96,15 @@ def value_of(by: str, row: Mapping[str, Any], measured: Mapping[str, Sequence[fl
     """What the case is grouped by; None where it has none. Raises BiasError on an unknown `by`."""
     key = {"tone": "ita_class", "contrast": "contrast", "class": "diagnosis"}.get(by, by)
     if by in ("hair", "size"):
-        value = float(measured[by][position])
-        return value if math.isfinite(value) else None
+        return _measured(measured, by, position)
     if by == "ita":
-        return row["ita_deg"] if row["ita_deg"] is not None else row["ita_image_deg"]
+        found = row["ita_deg"] if row["ita_deg"] is not None else row["ita_image_deg"]
+        return found if found is not None else _measured(measured, "ita", position)
+    if by == "tone" and row["ita_class"] is None:
+        angle = _measured(measured, "ita", position)
+        return None if angle is None else ita_class(angle)
+    if by == "contrast" and row["contrast"] is None:
+        return _measured(measured, "contrast", position)
     if by == "device":
         profile = _params(row).get("device", {})
         profile = profile.get("profile") if isinstance(profile, dict) else None
@@ -105,10 +112,10 @@ def value_of(by: str, row: Mapping[str, Any], measured: Mapping[str, Sequence[fl
     if by.startswith("artefact:"):
         return f"with {by[9:]}" if by[9:] in row["artefacts"] else f"without {by[9:]}"
     if by.startswith("params:"):
-        found: Any = _params(row)
+        param: Any = _params(row)
         for part in by[7:].split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        return found if isinstance(found, (int, float, str)) else None
+            param = param.get(part) if isinstance(param, dict) else None
+        return param if isinstance(param, (int, float, str)) else None
     if key not in row:
         kinds = ("tone", "ita", "contrast", "class", "hair", "size", "device", "artefact:NAME", "params:group.field")
         raise BiasError(f"groups: by = \"{one_line(by)}\"{nearest(by, kinds)}: allowed are {', '.join(kinds)} or a key "
@@ -147,6 +154,11 @@ def ids_of(row: Mapping[str, Any]) -> list[str]:
     return [f"{key}:{row[key]}" for key in ("group_id", "patient_id", "lesion_id") if row.get(key) is not None]
 
 
+def _measured(measured: Mapping[str, Sequence[float]], what: str, position: int) -> float | None:
+    value = float(measured[what][position]) if what in measured else math.nan
+    return value if math.isfinite(value) else None
+
+
 def _in_bins(value: Any, bins: Mapping[str, Sequence[Any]]) -> str | None:
     return next((name for name, members in bins.items() if value in members or str(value) in map(str, members)), None)
 
@@ -169,7 +181,7 @@ def _names(bounds: Sequence[float], by: str, cut_by_us: bool) -> tuple[str, ...]
 
 def _remedy(by: str) -> str:
     return {
-        "tone": "measure it with `synthskin tone` first, or leave the grouping out",
+        "tone": "it could not be measured either (`synthskin tone` says why); leave the grouping out",
         "size": "the pictures need masks", "hair": "the pictures need masks of hair",
         "contrast": "the pictures need masks",
     }.get(by, "give a test set that has it, or leave the grouping out")

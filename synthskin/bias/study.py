@@ -136,7 +136,7 @@ def _check_tests(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[di
                     if not found:
                         raise BiasError(f"[tests.{name}] {data.folder}: none of the {len(at)} pictures is "
                                         f"{', '.join(which)}; both sides are needed for AUC and sensitivity")
-            for kind in spec.groups:
+            for kind in spec.groups_of(name):
                 grouping_of(spec, kind, data, at)
 
 

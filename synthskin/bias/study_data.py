@@ -33,7 +33,9 @@ class Pictures:
 
     images     (n, 3, s, s) uint8 sRGB; masks (n, s, s) bool
     labels     (n,) position in the classes (classification; else -1)
-    hair, size (n,) shares of the pixels, NaN where there is no mask of hair or lesion
+    measured   hair, size: (n,) shares of the pixels, NaN where there is no mask of hair or lesion; ita (degrees),
+               contrast (CIEDE2000): of pictures whose row has none and that are grouped by it, NaN where it cannot be
+               said
     clusters   (n,) patient, lesion or group
     sha256     (n,) of the picture files; `digest` of all that the study takes from the set
     synthetic  any picture that is no photograph
@@ -45,8 +47,7 @@ class Pictures:
     images: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     labels: NDArray[np.int64]
-    hair: NDArray[np.float64]
-    size: NDArray[np.float64]
+    measured: Mapping[str, NDArray[np.float64]]
     clusters: tuple[str, ...]
     sha256: tuple[str, ...]
     digest: str
@@ -67,7 +68,8 @@ def load_pictures(spec: StudySpec, name: str, folder: Path, progress: Progress |
     _room(len(kept), spec.size_px, f"[data.{name}] {folder}")
     n, s = len(kept), spec.size_px
     images, masks = np.zeros((n, 3, s, s), np.uint8), np.zeros((n, s, s), bool)
-    hair, size = np.full(n, np.nan), np.full(n, np.nan)
+    measured = {key: np.full(n, np.nan) for key in ("hair", "size", "ita", "contrast")}
+    tones = _needs_tone(spec, name)
     hashes, whole = [], hashlib.sha256()
     if progress is not None:
         progress.start(n, 0)
@@ -81,10 +83,12 @@ def load_pictures(spec: StudySpec, name: str, folder: Path, progress: Progress |
             images[i] = _squared(pixels, s)
             if mask is not None and row["mask_status"] in MASKED:
                 masks[i] = _squared(mask[0][..., None] > 0, s)[0]
-                size[i] = masks[i].mean()
+                measured["size"][i] = masks[i].mean()
             elif row["diagnosis"] == HEALTHY:
-                size[i] = 0.0
-            hair[i] = np.nan if fuzz is None else float((fuzz[0] > 0).mean())
+                measured["size"][i] = 0.0
+            measured["hair"][i] = np.nan if fuzz is None else float((fuzz[0] > 0).mean())
+            if any(row[key] is None for key in tones):
+                measured["ita"][i], measured["contrast"][i] = _tone(pixels, row, mask, fuzz)
             hashes.append(image[1])
             for part in (image[1], "" if mask is None else mask[1], str(row["diagnosis"]), str(row["ita_class"])):
                 whole.update(f"{part}|".encode())
@@ -96,8 +100,11 @@ def load_pictures(spec: StudySpec, name: str, folder: Path, progress: Progress |
     labels = np.array([_label(spec, row) for row in kept], np.int64)
     whole.update(repr((labels.tolist(), s)).encode())
     facts = _facts(kept, left_out, data.card, hashes)
-    return Pictures(name, str(folder), tuple(kept), frozen(images), frozen(masks), frozen(labels), frozen(hair),
-                    frozen(size), tuple(clusters_of(kept, [name] * n)), tuple(hashes), whole.hexdigest(), facts)
+    if np.isfinite(measured["ita"]).any():
+        facts["tone_measured"] = int(np.isfinite(measured["ita"]).sum())
+    kept_measures = {key: frozen(values) for key, values in measured.items()}
+    return Pictures(name, str(folder), tuple(kept), frozen(images), frozen(masks), frozen(labels), kept_measures,
+                    tuple(clusters_of(kept, [name] * n)), tuple(hashes), whole.hexdigest(), facts)
 
 
 def _choose(spec: StudySpec, name: str, folder: Path, rows: Sequence[dict[str, Any]]
@@ -146,6 +153,28 @@ def _read(folder: Path, relative: str | None) -> tuple[NDArray[Any], str] | None
         return read_png(path), hashlib.sha256(path.read_bytes()).hexdigest()
     except (DatasetError, OSError) as error:
         raise BiasError(f"{folder}/{relative}: {one_line(str(error))}; see `synthskin validate {folder}`") from None
+
+
+def _needs_tone(spec: StudySpec, name: str) -> tuple[str, ...]:
+    """Keys of a row whose lack is made good by measuring the picture, where test cases are grouped by them."""
+    if not any(test.data == name for test in spec.tests.values()):
+        return ()
+    wanted = {group.by for group in spec.groups.values()}
+    return tuple(key for key, kinds in (("ita_class", {"tone", "ita"}), ("contrast", {"contrast"})) if kinds & wanted)
+
+
+def _tone(image: NDArray[np.uint8], row: Mapping[str, Any], mask: Any, hair: Any) -> tuple[float, float]:
+    """(ITA in degrees, contrast) as `synthskin tone` measures them; NaN where it cannot say."""
+    from synthskin.bias.tone import measure_tone
+    from synthskin.segment.errors import SegmentError
+
+    try:
+        found = measure_tone(image, mask[0] if mask is not None and row["mask_status"] in MASKED else None,
+                             None if hair is None else hair[0], optics=row["dermoscopic_type"])
+    except (BiasError, SegmentError):
+        return float("nan"), float("nan")
+    return tuple(float("nan") if v is None else float(v)  # type: ignore[return-value]
+                 for v in (found.ita_deg, found.contrast_delta_e))
 
 
 def _squared(array: NDArray[Any], side: int) -> NDArray[Any]:
@@ -239,25 +268,27 @@ def split(spec: StudySpec, data: Pictures, repeat: int) -> Parts:
 
 
 def check_leaks(spec: StudySpec, sets: Mapping[str, Pictures], parts: Mapping[str, Parts]) -> None:
-    """Raise BiasError if an arm learns a test picture, or one of the same patient, lesion, group or parent."""
+    """Raise BiasError if an arm learns a test picture, or one of the same patient, lesion, group or parent, or if a
+    threshold would be chosen on one."""
     tested: dict[str, str] = {}
     for name, test in spec.tests.items():
         data = sets[test.data]
         for i in test_positions(spec, name, data, parts[test.data]):
             for key in (*ids_of(data.rows[i]), f"picture {data.sha256[i]}"):
                 tested.setdefault(key, name)
-    for arm_name, arm in spec.arms.items():
-        for use in arm.use:
-            data = sets[use.data]
-            for i in train_positions(spec, use.data, use.part, parts[use.data]):
-                parents = [f"picture {p['sha256']}" for p in data.rows[i]["parents"]]
-                keys = (*ids_of(data.rows[i]), f"picture {data.sha256[i]}", *parents)
-                found = next((k for k in keys if k in tested), None)
-                if found is not None:
-                    raise BiasError(f"[arms.{arm_name}] {data.folder}/{data.rows[i]['file_name']}: shares its "
-                                    f"{'picture' if found.startswith('picture') else 'patient, lesion or group'} "
-                                    f"with the test set '{tested[found]}'; give sets that are apart, or the parts "
-                                    "\"train\" and \"test\" of one set")
+    known = [(f"[arms.{name}]", sets[use.data], train_positions(spec, use.data, use.part, parts[use.data]))
+             for name, arm in spec.arms.items() for use in arm.use]
+    own = spec.validation_data
+    for what, data, positions in [*known, (f"validation = \"{own}\"", sets[own], parts[own].validation)]:
+        for i in positions:
+            parents = [f"picture {p['sha256']}" for p in data.rows[i]["parents"]]
+            keys = (*ids_of(data.rows[i]), f"picture {data.sha256[i]}", *parents)
+            found = next((k for k in keys if k in tested), None)
+            if found is not None:
+                raise BiasError(f"{what} {data.folder}/{data.rows[i]['file_name']}: shares its "
+                                f"{'picture' if found.startswith('picture') else 'patient, lesion or group'} with the "
+                                f"test set '{tested[found]}'; give sets that are apart, or the parts \"train\" and "
+                                "\"test\" of one set")
 
 
 def test_positions(spec: StudySpec, test: str, data: Pictures, parts: Parts) -> NDArray[np.int64]:

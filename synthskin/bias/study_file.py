@@ -126,7 +126,8 @@ class Test(Part):
 
 class Group(Part):
     """How the cases are grouped: `by` one of the known kinds or any key of a row; numbers by `edges` or `quantiles`,
-    values by `bins`. `pair` = [a, b] tests a - b; without it each group is tested against the rest."""
+    values by `bins`. `pair` = [a, b] tests a - b; without it each group is tested against the rest. `tests`: on these
+    test sets alone."""
 
     by: str
     bins: dict[str, list[str | int]] = {}
@@ -134,6 +135,7 @@ class Group(Part):
     quantiles: int | None = Field(default=None, ge=2, le=10)
     names: list[str] = []
     pair: list[str] = []
+    tests: list[str] = []
 
 
 class Training(Part):
@@ -196,6 +198,10 @@ class StudySpec(Part):
     def main_metrics(self) -> tuple[str, ...]:
         """Metrics that are compared and corrected for; the others are reported without a test."""
         return tuple(self.metrics) or (("dice",) if self.task == "segmentation" else ("auc", "balanced_accuracy"))
+
+    def groups_of(self, test: str) -> list[str]:
+        """Groupings that hold on a test set."""
+        return [name for name, group in self.groups.items() if not group.tests or test in group.tests]
 
     def parts_of(self, name: str) -> bool:
         """Is this set cut into training, validation and test?"""
@@ -292,7 +298,7 @@ def _laid_over(below: dict[str, Any], above: Mapping[str, Any], depth: int) -> d
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
-        if isinstance(value, dict) and isinstance(old, dict) and depth > 0:
+        if isinstance(value, dict) and value and isinstance(old, dict) and depth > 0:  # {} takes all away
             result[key] = _laid_over(old, value, depth - 1)
         else:
             result[key] = value
@@ -374,6 +380,8 @@ def _check(spec: StudySpec, where: str) -> None:
             raise BiasError(f"{where}: [groups.{name}] pair = {group.pair}: two different groups are needed")
         if group.edges and (len(group.names) not in (0, len(group.edges) + 1) or group.edges != sorted(group.edges)):
             raise BiasError(f"{where}: [groups.{name}]: edges rise, and names are one more than edges")
+        for only in group.tests:
+            known(only, spec.tests, f"[groups.{name}] tests")
         for side in group.pair if group.bins or group.names else []:
             known(side, list(group.bins) or group.names, f"[groups.{name}] pair")
     _check_primary(spec, where, known)
@@ -403,7 +411,7 @@ def _check_primary(spec: StudySpec, where: str, known: Any) -> None:
     for name in (*p.arms, *([p.arm] if p.arm is not None else [])):
         known(name, spec.arms, "[primary] arm")
     if p.of is not None:
-        known(p.of, spec.groups, "[primary] of")
+        known(p.of, spec.groups_of(p.test), "[primary] of")
     by_arms, by_groups = len(p.arms) == 2 and p.arms[0] != p.arms[1], len(p.groups) == 2 and p.of is not None
     one_group = len(p.groups) == 1 and p.of is not None
     good = (by_arms and (not p.groups or by_groups or one_group) and p.arm is None) or (

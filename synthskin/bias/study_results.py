@@ -60,7 +60,7 @@ def grouping_of(spec: StudySpec, kind: str, data: Pictures, positions: NDArray[n
     """The grouping `kind` of the cases at `positions`; raises BiasError where it has no groups."""
     g = spec.groups[kind]
     return make_grouping(kind, g.by, [data.rows[i] for i in positions],
-                         {"hair": data.hair[positions].tolist(), "size": data.size[positions].tolist()},
+                         {key: values[positions].tolist() for key, values in data.measured.items()},
                          g.bins, g.edges, g.quantiles, g.names, g.pair)
 
 
@@ -69,7 +69,8 @@ class Judge:
 
     def __init__(self, spec: StudySpec, table: Table) -> None:
         self.spec, self.table = spec, table
-        self.groupings = {kind: grouping_of(spec, kind, table.data, table.positions) for kind in spec.groups}
+        self.groupings = {kind: grouping_of(spec, kind, table.data, table.positions) for kind in
+                          spec.groups_of(table.name)}
         self._cache: dict[tuple[str, str, str, str], st.Replicates] = {}
 
     # --- pieces -------------------------------------------------------------------------------------------------

@@ -119,11 +119,12 @@ class Batches:
             i = self.queues[k].pop()
             image = torch.from_numpy(data.images[i].astype(np.float32) / 255)
             mask = torch.from_numpy(data.masks[i].astype(np.float32))[None]
+            known = {"mask": mask} if np.isfinite(data.measured["size"][i]) else {}  # without one a hook looks itself
             for hook in self.hooks:
-                image = hook({"image": image, "mask": mask})["image"].to(torch.float32)
+                image = hook({"image": image, **known})["image"].to(torch.float32)
             other = image
             if self.invariant is not None:
-                other = self.invariant({"image": image, "mask": mask})["image"].to(torch.float32)
+                other = self.invariant({"image": image, **known})["image"].to(torch.float32)
             if self.spec.training.augment:
                 image, mask, other = _augmented(image, mask, other, self.rng)
             images.append(image)

@@ -211,14 +211,12 @@ def test_copies_of_each_other():
 
 def test_calibration_leaves_groups_out():
     index = CopyIndex()
-    for k in range(24):
+    for k in range(22):
         index.add(str(k), picture(k // 2)[:, ::(1 if k % 2 else -1)].copy())
-    with_groups = CopyIndex()
-    for k in range(24):
-        with_groups.add(str(k), picture(k // 2)[:, ::(1 if k % 2 else -1)].copy())
     index.calibrate()
-    with_groups.calibrate([str(k // 2) for k in range(24)])
-    assert index.threshold > 0.9 > with_groups.threshold
+    without_groups = index.threshold
+    index.calibrate([str(k // 2) for k in range(22)])
+    assert without_groups > 0.9 > index.threshold
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, "mask", "tone"]), st.sampled_from(["MEL", "NV", None]),

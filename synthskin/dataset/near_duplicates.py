@@ -59,7 +59,6 @@ def hash_of(image: NDArray[np.uint8]) -> NDArray[np.uint64]:
 THRESHOLD: Final = 0.55
 _SIDE: Final = 128  # pixels at which pictures are compared
 _CELLS: Final = 16  # side of the embedding
-_SHIFT_PX: Final = 8  # what the grid of windows leaves to the correlation
 _SHORTLIST: Final = 6
 _FLOOR_LEVELS: Final = 1.5  # grey levels under which texture counts as noise
 _DARK: Final = 24.0  # darker is frame, not skin
@@ -133,7 +132,7 @@ class CopyIndex:
         return Match(self._names[k], float(similarity), int(bits[k]), bool(copy))
 
     def calibrate(self, groups: Sequence[str | None] | None = None, share: float = 0.01,
-                  most: int = 300) -> dict[str, Any]:
+                  most: int = 150) -> dict[str, Any]:
         """Set the threshold so that at most `share` of the known pictures would count as copies of another one.
 
         groups   one a picture: pictures of one group (lesion, person, near-duplicates) are not held against each other
@@ -166,10 +165,10 @@ class CopyIndex:
         alike[:, ~kept] = -2.0
         likeliest = alike.max(axis=(0, 2))
         order = np.argsort(-likeliest, kind="stable")[:min(_SHORTLIST, int(kept.sum()))]
-        best = (int(order[0]), -1.0)
+        best, query_fields = (int(order[0]), -1.0), _Query(new)
         for k in order:
             query, window = np.unravel_index(int(alike[:, k].argmax()), alike[:, k].shape)
-            value = _laid_over(new, self._fields[int(k)], _TURNS_DEG[int(query) // 8], int(query) % 8,
+            value = _laid_over(query_fields, self._fields[int(k)], _TURNS_DEG[int(query) // 8], int(query) % 8,
                                _WINDOWS[int(window)])
             if value > best[1]:
                 best = (int(k), value)
@@ -218,36 +217,69 @@ def _windowed(field: F32, window: tuple[float, float, float]) -> F32:
     from scipy.ndimage import affine_transform
 
     share, top, left = window
-    offset = (0.5 * share - 0.5 + top * _SIDE, 0.5 * share - 0.5 + left * _SIDE)
+    side = len(field)
+    offset = (0.5 * share - 0.5 + top * side, 0.5 * share - 0.5 + left * side)
     return affine_transform(field, (share, share), offset, order=1, mode="constant")
 
 
-_TAPER: Final = np.sqrt(np.outer(np.hanning(_SIDE + 2)[1:-1], np.hanning(_SIDE + 2)[1:-1])).astype(np.float32)
+def _taper(side: int) -> F32:
+    edge = np.hanning(side + 2)[1:-1]
+    return np.sqrt(np.outer(edge, edge)).astype(np.float32)
 
 
-def _correlated(first: F32, second: F32) -> float:
-    """Highest correlation of two fields over shifts of up to 8 px."""
-    from scipy.fft import irfft2, rfft2
+_TAPERS: Final = {side: _taper(side) for side in (_SIDE, _SIDE // 2)}
 
-    pair = []
-    for field in (first, second):
-        field = _TAPER * (field - field.mean())
-        pair.append(rfft2(field / (np.linalg.norm(field) + 1e-9)))
-    over = irfft2(pair[0] * np.conj(pair[1]), s=(_SIDE, _SIDE))
-    ends = np.r_[0:_SHIFT_PX + 1, _SIDE - _SHIFT_PX:_SIDE]
+
+def _transformed(field: F32) -> NDArray[np.complex64]:
+    """Fourier transform of the tapered field, of unit length."""
+    from scipy.fft import rfft2
+
+    field = _TAPERS[len(field)] * (field - field.mean())
+    return rfft2(field / (np.linalg.norm(field) + 1e-9))
+
+
+def _correlated(first: NDArray[np.complex64], second: NDArray[np.complex64], side: int) -> float:
+    """Highest correlation of two transformed fields over shifts of up to 1/16 of the side."""
+    from scipy.fft import irfft2
+
+    over = irfft2(first * np.conj(second), s=(side, side))
+    most = side // 16
+    ends = np.r_[0:most + 1, side - most:side]
     return float(over[np.ix_(ends, ends)].max())
 
 
-def _laid_over(new: _Fields, known: _Fields, turn_deg: float, mirroring: int,
+class _Query:
+    """A new picture turned and mirrored as asked, each transform made once."""
+
+    def __init__(self, fields: _Fields) -> None:
+        self.bands = {"middle": _halved(fields.middle), "fine": fields.fine}
+        self._made: dict[tuple[str, float, int], NDArray[np.complex64]] = {}
+
+    def at(self, band: str, turn_deg: float, mirroring: int) -> NDArray[np.complex64]:
+        key = (band, turn_deg, mirroring)
+        if key not in self._made:
+            self._made[key] = _transformed(_mirrored(_turned(self.bands[band], turn_deg), mirroring))
+        return self._made[key]
+
+
+def _halved(field: F32) -> F32:
+    return field.reshape(_SIDE // 2, 2, _SIDE // 2, 2).mean(axis=(1, 3))
+
+
+def _laid_over(new: _Query, known: _Fields, turn_deg: float, mirroring: int,
                window: tuple[float, float, float]) -> float:
     """Correlation in the finer band, at the turn and scale that fit best in the middle one, then refined."""
+    middle_y, middle_x = window[1] + window[0] / 2, window[2] + window[0] / 2
+    bands = {"middle": _halved(known.middle.astype(np.float32)), "fine": known.fine.astype(np.float32)}
 
-    def at(band: str, turn: float, share: float) -> float:
-        middle_y, middle_x = window[1] + window[0] / 2, window[2] + window[0] / 2
-        there = (share, middle_y - share / 2, middle_x - share / 2)
-        return _correlated(_mirrored(_turned(getattr(new, band), turn), mirroring),
-                           _windowed(getattr(known, band).astype(np.float32), there))
+    def best(band: str, turn: float, share: float, turn_step: float, share_step: float) -> tuple[float, float, float]:
+        found = (-1.0, turn, share)
+        for other in (share - share_step, share, share + share_step):
+            there = _transformed(_windowed(bands[band], (other, middle_y - other / 2, middle_x - other / 2)))
+            for angle in (turn - turn_step, turn, turn + turn_step):
+                value = _correlated(new.at(band, angle, mirroring), there, len(bands[band]))
+                found = max(found, (value, angle, other))
+        return found
 
-    turn, share = max(((turn_deg + d, window[0] + s) for d in (-2.5, 0.0, 2.5) for s in (-0.05, 0.0, 0.05)),
-                      key=lambda pair: at("middle", *pair))
-    return max(at("fine", turn + d, share + s) for d in (-1.25, 0.0, 1.25) for s in (-0.025, 0.0, 0.025))
+    _, turn, share = best("middle", turn_deg, window[0], 2.5, 0.05)
+    return best("fine", turn, share, 1.25, 0.025)[0]

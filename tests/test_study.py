@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from synthskin import cli
 from synthskin.bias import groups, study_data, study_file
 from synthskin.bias.errors import BiasError
+from synthskin.bias.study_check import check_study
 from synthskin.dataset.format import empty_row
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -212,11 +213,19 @@ VALUES = st.recursive(LEAVES, lambda inner: st.one_of(
 def test_any_value_is_taken_or_refused_in_one_line(key, value):
     body = study_file._toml(MASKS, "x") | {key: value}
     try:
-        study_file._check(study_file.StudySpec.model_validate(body), "x")
+        check_study(study_file.StudySpec.model_validate(body), "x")
     except study_file.ValidationError as error:
         assert "\n" not in study_file._first(error, body)
     except BiasError as error:
         assert "\n" not in str(error)
+
+
+@given(st.one_of(st.text(max_size=200), st.text("[]={}\"'.\n abdefnosu", max_size=80).map(lambda x: MASKS + x)))
+def test_any_text_is_taken_or_refused_in_one_line(text):
+    try:
+        study_file.parse_study(text, "x")
+    except BiasError as error:
+        assert str(error).startswith("x: ") and "\n" not in str(error)
 
 
 # --- groups and splits ----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ def test_wheel_runs_in_a_clean_environment(tmp_path):
                     str(tmp_path), str(ROOT)], check=True, cwd=tmp_path)
     (wheel,) = tmp_path.glob("synthskin-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "synthskin/presets/fst6.toml" in names and "synthskin/py.typed" in names
+    assert {"synthskin/presets/fst6.toml", "synthskin/studies/ssynth.toml", "synthskin/py.typed"} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "presets/", "cli.py"))]
 
     environment = tmp_path / "venv"

@@ -17,6 +17,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -85,33 +86,52 @@ def border_patches(image: np.ndarray) -> float:
     return max(float(np.degrees(np.arctan((p[0] - 50) / p[2]))) if p[2] else 0.0 for p in patches)
 
 
-def calibrate(folder: Path, seeds: list[int]) -> None:
-    """Prints the OPTICS of synthskin.bias.tone: least squares of c0 + c1 t + c2 t^2 on the colourimetric pictures."""
+def known_skins(folder: Path, seeds: list[int], sets: list[Path]) -> Iterator[tuple[str, np.ndarray, np.ndarray,
+                                                                                  np.ndarray, float]]:
+    """(optics, picture, mask, hair, true ITA) of colourimetric pictures, of `render` and of rendered sets."""
+    from synthskin.dataset.reader import open_dataset
+
+    for file in sorted(f for seed in seeds for f in folder.glob(f"fst*-s{seed}.npz")):
+        with np.load(file) as z:
+            yield from zip(map(str, z["optics"]), z["images"][:, 0], z["masks"], z["hair"], z["ita_deg"], strict=True)
+    for directory in sets:
+        for sample in open_dataset(directory):
+            device = json.loads(sample.row["params"])["device"]
+            if device["profile"] == "colourimetric" and device["exposure_ev"] == 0:
+                yield (sample.row["dermoscopic_type"], sample.image, sample.mask > 0, sample.hair > 0,
+                       sample.row["ita_deg"])
+
+
+def calibrate(folder: Path, seeds: list[int], sets: list[Path]) -> None:
+    """Prints the OPTICS of synthskin.bias.tone: least squares of ITA on colourimetric pictures, each class alike."""
     from scipy.optimize import least_squares
 
     from synthskin.bias import tone
 
-    seen: dict[str, list[tuple[float, float, float]]] = {}
-    for file in sorted(f for seed in seeds for f in folder.glob(f"fst*-s{seed}.npz")):
-        with np.load(file) as z:
-            for k, image in enumerate(z["images"][:, 0]):
-                skin, _, _ = tone.healthy_skin(image, z["masks"][k], z["hair"][k])
-                linear = tone._decode(image)
-                lab = tone._lab(tone._encode(linear / tone._light(linear, skin)[..., None]))
-                colour = tone._skin_colour(lab, skin)
-                seen.setdefault(str(z["optics"][k]), []).append((colour[0], colour[2], float(z["ita_deg"][k])))
+    seen: dict[str, list[tuple[float, ...]]] = {}
+    for optics, image, mask, hair, true in known_skins(folder, seeds, sets):
+        skin, _, _ = tone.healthy_skin(image, mask, hair)
+        if skin.sum() >= tone.LEAST_SKIN_PX:
+            linear = tone._decode(image)
+            lab = tone._lab(tone._encode(linear / tone._light(linear, skin)[..., None]))
+            seen.setdefault(optics, []).append((*tone._skin_colour(lab, skin), true))
     for name, rows in sorted(seen.items()):
-        lightness, b, true = np.array(rows).T
-        t = (lightness - 50) / 20
+        table = np.array(rows)
+        number = np.array([ita_class(v) for v in table[:, 3]])
+        weight = np.sqrt(1 / np.array([(number == k).sum() for k in number]))
 
-        def error(c: np.ndarray, lightness=lightness, b=b, true=true, t=t) -> np.ndarray:
-            ita = np.degrees(np.arctan2(lightness - (c[0] + c[1] * t + c[2] * t**2) - 50, b))
-            return np.concatenate([(ita - true) / np.sqrt(len(true)), 0.1 * c[1:]])
+        def error(c: np.ndarray, table=table) -> np.ndarray:
+            seen = np.array([tone.reflectance_colour(row[:3], tuple(c)) for row in table])
+            return np.degrees(np.arctan2(seen[:, 0] - 50, seen[:, 2])) - table[:, 3]
 
-        found = least_squares(error, np.zeros(3), loss="soft_l1").x
-        print(f'"{name}": ({found[0]:.3f}, {found[1]:.3f}, {found[2]:.3f}),  # {len(true)} renders; mean |error| '
-              f"{np.abs(error(np.zeros(3))[:len(true)]).mean() * np.sqrt(len(true)):.2f} before, "
-              f"{np.abs(error(found)[:len(true)]).mean() * np.sqrt(len(true)):.2f} after")
+        def cost(c: np.ndarray, error=error, weight=weight) -> np.ndarray:
+            return np.concatenate([error(c) * weight, 0.1 * c[1:]])
+
+        found = least_squares(cost, np.zeros(5)).x
+        before, after = error(np.zeros(5)), error(found)
+        print(f'"{name}": ({", ".join(f"{v:.3f}" for v in found)}),  # {len(table)} renders; mean |error| '
+              f"{np.abs(before).mean():.2f} before, {np.abs(after).mean():.2f} after; by class "
+              + " ".join(f"{k}: {after[number == k].mean():+.2f} ({(number == k).sum()})" for k in np.unique(number)))
 
 
 def errors(measured: list[float | None], true: np.ndarray) -> dict[str, float | int | None]:
@@ -195,9 +215,10 @@ def main() -> None:
     three = commands.add_parser("calibrate")
     three.add_argument("folder", type=Path)
     three.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    three.add_argument("--sets", type=Path, nargs="*", default=[], help="rendered sets whose camera is colourimetric")
     args = parser.parse_args()
     if args.command == "calibrate":
-        calibrate(args.folder, args.seeds)
+        calibrate(args.folder, args.seeds, args.sets)
     elif args.command == "render":
         render(args.preset, args.n, args.seed, args.size, args.out, args.sets)
     else:

@@ -14,7 +14,7 @@ this number (docs/tone.md has the errors by camera profile). ITA is a colour, no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -42,11 +42,13 @@ _OUTLIER_SIGMAS: Final = 4.0
 _MOST_FALL: Final = 1.0  # each term of ln luminance from the middle to the corner that is taken for uneven light
 _PULL: Final = 0.001  # weight of even light against that of all skin pixels: decides where the skin seen does not
 
-#: L* seen through a dermatoscope minus L* of the reflectance: c0 + c1 t + c2 t^2, t = (L* - 50) / 20. Least squares on
-#: colourimetric renders of other seeds than those of the test (benchmarks/tone_tool.py calibrate).
-OPTICS: Final = {
-    "contact polarized": (-1.411, -0.265, 1.703),
-    "contact non-polarized": (-0.416, 1.298, 2.681),
+#: What a contact dermatoscope does to the colour of skin, against the reflectance by which ITA is defined (crossed
+#: polarisers also reject light that has scattered little; gel and glass add glare; blood lies in vessels). Taken off:
+#: L* by c0 + c1 t + c2 t^2 + c3 (a* - 10) / 5 with t = (L* - 50) / 20, b* by c4. Least squares on colourimetric renders
+#: of other seeds than those of the test (benchmarks/tone_tool.py calibrate).
+OPTICS: Final[dict[str | None, tuple[float, ...]]] = {
+    "contact polarized": (-1.340, 4.144, 2.599, 0.607, 2.808),  # 164 renders
+    "contact non-polarized": (0.316, 3.229, 1.608, 0.289, 1.656),  # 64 renders
 }
 
 #: Finds a lesion: picture (h, w, 3) to (mask (h, w), confidence 0..1).
@@ -121,7 +123,8 @@ def measure_tone(
     problem = _problem(colour)
     if problem is not None:
         return _cannot(problem, fraction)
-    ita = math.degrees(math.atan2(_as_reflectance(float(colour[0]), optics) - 50.0, colour[2]))
+    seen = colour if optics not in OPTICS else reflectance_colour(colour, OPTICS[optics])
+    ita = math.degrees(math.atan2(seen[0] - 50.0, seen[2]))
     spread = _spread_deg(lab, skin)
     delta_e, ratio = _contrast(image, linear, lesion & ~_grown(strands, 1), skin, wcag)
     return Tone(ita, ita_class(ita), spread, delta_e, ratio,
@@ -331,13 +334,12 @@ def _cannot(reason: str, fraction: float) -> Tone:
     return Tone(None, None, None, None, None, 0.0, reason, fraction)
 
 
-def _as_reflectance(lightness: float, optics: str | None) -> float:
-    """L* of the skin's reflectance from that seen through a contact dermatoscope."""
-    if optics is None or optics not in OPTICS:
-        return lightness
-    c0, c1, c2 = OPTICS[optics]
+def reflectance_colour(lab: Sequence[float], coefficients: tuple[float, ...]) -> tuple[float, float, float]:
+    """L*a*b* of the skin's reflectance from that seen through a dermatoscope; coefficients as in `OPTICS`."""
+    lightness, a, b = (float(v) for v in lab)
+    c0, c1, c2, c3, c4 = coefficients
     t = (lightness - 50.0) / 20.0
-    return lightness - (c0 + c1 * t + c2 * t**2)
+    return lightness - (c0 + c1 * t + c2 * t**2 + c3 * (a - 10.0) / 5.0), a, b - c4
 
 
 def _check(image: Any, mask: Any, hair: Any, optics: str | None, wcag: str) -> None:

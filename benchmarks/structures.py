@@ -29,7 +29,7 @@ from synthskin.preset import Preset, load_preset
 
 RESULT = Path(__file__).with_name("results") / "structures.json"
 SIZES = Path(__file__).with_name("results") / "structure_sizes.json"
-SIZE, VIEW_MM = 192, 8.25
+SIZE, VIEW_MM = 160, 8.25
 #: Where pictures of all six tones are left for scripts/diagnosis_sheets.py.
 STRIPS = Path(__file__).resolve().parent.parent / "out" / "structures"
 NEVUS = ("lesion.diameter_mm=6", "lesion.heterogeneity=0.1", "lesion.globule_density_per_mm2=0",

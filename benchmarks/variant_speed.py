@@ -1,4 +1,4 @@
-"""Processor time of a sample of each variant over that of a plain reticular nevus, 256 px, median of --n samples.
+"""Processor time of a sample of each variant over that of a plain reticular nevus, 256 px, middle of --n samples.
 
 python benchmarks/variant_speed.py [--n 3] [--only BKL,AKIEC/bowen]     results of a part join those on disk
 """

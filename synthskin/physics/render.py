@@ -340,7 +340,8 @@ def denoise(linear: F32, albedo: F32, field_of_view_mm: float) -> F32:
     Colour varies with the melanin and blood above, which the albedo knows, and slowly otherwise: so each channel of the
     unbiased paths is fitted, in windows of FILTER_RADIUS_MM, as a linear function of the albedo's three channels
     (colour-guided filter: He, Sun & Tang 2013). What that leaves out, OIDN finds: its luminance over the same filter of
-    its luminance. OIDN alone brightens dark skin and hair and pales contrasts where paths are few.
+    its luminance. OIDN alone brightens dark skin and hair and pales contrasts where paths are few. For detail alone its
+    smallest network does: within 0.03 of CIEDE2000 and 0.6 dB of the next, in half the time.
     """
     import pyoidn
 
@@ -348,14 +349,14 @@ def denoise(linear: F32, albedo: F32, field_of_view_mm: float) -> F32:
     normal[..., 2] = 1.0
     out = np.asarray(
         pyoidn.denoise(
-            np.maximum(linear, 0), albedo=albedo, normal=normal, hdr=True, clean_aux=True, quality="balanced"
+            np.maximum(linear, 0), albedo=albedo, normal=normal, hdr=True, clean_aux=True, quality="fast"
         ),
         np.float32,
     )
     level = np.maximum(out @ LUMINANCE, 1e-5)[..., None]
     window_px = 2 * max(round(FILTER_RADIUS_MM / field_of_view_mm * linear.shape[0]), 1) + 1
-    detail = level / np.maximum(guided(level, albedo, window_px), 1e-5)
-    return guided(linear, albedo, window_px) * np.clip(detail, 1 / MOST_DETAIL, MOST_DETAIL)
+    broad = guided(np.concatenate([linear, level], axis=2), albedo, window_px)
+    return broad[..., :3] * np.clip(level / broad[..., 3:], 1 / MOST_DETAIL, MOST_DETAIL)
 
 
 def guided(values: F32, albedo: F32, window_px: int) -> F32:

@@ -1,12 +1,14 @@
 """Each structure alone on its usual host: visible where its mask says? Of what size? Does its label tell the truth?
 
 python benchmarks/structures.py [--only dots,scale] [--tones fst1,fst2,fst3,fst4,fst5,fst6] [--index 0]
-python benchmarks/structures.py --sizes       python benchmarks/structures.py --table docs/diagnoses.md
+python benchmarks/structures.py --sizes       python benchmarks/structures.py --labels
+python benchmarks/structures.py --table docs/diagnoses.md
 
 Renders with and without it, same noise in both, on one tone or six. `without` is the median CIEDE2000 over the mask
 against the same picture without the structure, `ring` that of the mask against a ring of 0.2 mm around it, `label` what
 the row says (attributes_delta_e). For structures that depend on polarisation both types are measured. --sizes measures
-footprints against what is cited; --table writes both tables into a page.
+footprints against what is cited; --labels makes the labels of results on disk again, without renders; --table writes
+both tables into a page.
 """
 
 from __future__ import annotations
@@ -209,6 +211,21 @@ def measure_sizes() -> None:
     SIZES.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
+def measure_labels() -> None:
+    from synthskin.physics.engine import columns_for
+    from synthskin.physics.visibility import structure_delta_e
+
+    rows = json.loads(RESULT.read_text(encoding="utf-8"))
+    count = columns_for(SIZE)
+    for name, row in rows.items():
+        for key, found in row.items():
+            if isinstance(found, dict) and "label" in found:
+                tone, _, kind = key.partition(" ")
+                own = structure_delta_e(record_of(name, tone, kind, 0), [name], count, VIEW_MM / (count * 5 / 6))
+                found["label"] = round(own[name], 3)
+        _keep({name: row})
+
+
 def write_table(page: Path) -> None:
     """Both tables between the page's marks, from the results on disk."""
     rows, sizes = (json.loads(path.read_text(encoding="utf-8")) for path in (RESULT, SIZES))
@@ -253,10 +270,14 @@ def main() -> None:
     parser.add_argument("--index", type=int, default=0)
     parser.add_argument("--spp", type=int, default=30)
     parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--labels", action="store_true")
     parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
     if arguments.sizes:
         measure_sizes()
+        return
+    if arguments.labels:
+        measure_labels()
         return
     if arguments.table is not None:
         write_table(arguments.table)
@@ -277,8 +298,8 @@ def main() -> None:
                 line[f"{tone} {kind}"] = {k: round(v, 3) for k, v in found.items() if k != "picture"}
                 if kind == kind_of(name):
                     strip.append(found["picture"])
-        asked = CASES[name][3]
-        best = line[f"{arguments.tones.split(',')[0]} {kinds[0]}"].get("without", 0.0)
+        asked, tones = CASES[name][3], arguments.tones.split(",")
+        best = line[f"{'fst2' if 'fst2' in tones else tones[0]} {kinds[0]}"].get("without", 0.0)
         rows[name] = {"asked": asked, **line}
         print(f"{name:26} asked {asked:3.1f} found {best:5.2f} {'' if best >= asked else 'BELOW'} {line}", flush=True)
         _keep(rows)

@@ -25,7 +25,7 @@ from synthskin.record import SampleRecord
 Mask = NDArray[np.bool_]
 F32 = NDArray[np.float32]
 
-BLUR_MM: Final = 0.06  # standard deviation, fitted to renders of each structure on six tones (benchmarks/structures.py)
+BLUR_MM: Final = 0.10  # standard deviation, fitted to renders of each structure on six tones (benchmarks/structures.py)
 COARSER: Final = 2  # columns of the comparison over those of the picture's grid, in width
 #: Attribute -> (part of the record, field) whose 0 is the lesion without it.
 SWITCHES: Final[dict[str, tuple[str, str]]] = {

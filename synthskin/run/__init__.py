@@ -49,7 +49,7 @@ class RunResult:
 
     n           samples it was asked for (a shard: its share)
     timings_s   sums over the samples made in it, by stage
-    failed      {index: why} of samples that could not be made; only on a cluster, elsewhere the first one ends the run
+    failed      {index: why} of samples that could not be made
     """
 
     directory: Path

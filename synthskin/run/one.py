@@ -41,3 +41,17 @@ def write_one(writer: DatasetWriter, encoded: EncodedSample, spent: dict[str, fl
     t0 = time.perf_counter()
     writer.write(encoded)
     spent["write"] = time.perf_counter() - t0
+
+
+def hits_all(error: BaseException) -> bool:
+    """Would it come at every sample: memory that is full, a device or panorama that is missing?
+
+    Compared by name, so that no physics is imported.
+    """
+    return isinstance(error, (RunError, MemoryError)) or type(error).__name__ in ("EngineError", "DeviceError")
+
+
+def reason_of(error: BaseException) -> str:
+    """An error as one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -23,7 +23,7 @@ from typing import Any, Final
 from synthskin import __version__
 from synthskin.dataset.writer import DatasetWriter
 from synthskin.run.local import RECYCLE_AFTER, uninterrupted
-from synthskin.run.one import encode_one, render_one, write_one
+from synthskin.run.one import encode_one, reason_of, render_one, write_one
 from synthskin.run.request import (
     BASE_BYTES,
     BYTES_PER_PIXEL,
@@ -145,7 +145,7 @@ class RayPool:
                         if attempt < ATTEMPTS:
                             waiting.append((index, attempt + 1))
                         else:
-                            yield Failed(index, f"{_reason(error)} ({ATTEMPTS} attempts)")
+                            yield Failed(index, f"{reason_of(error)} ({ATTEMPTS} attempts)")
                         continue
                     if encoded is None:
                         if told.startswith(_NO_ENGINE):
@@ -196,16 +196,10 @@ def _work(
         try:
             _engine.update(engine=factory(options), run_id=run_id)
         except Exception as error:
-            return None, _NO_ENGINE + _reason(error), {}
+            return None, _NO_ENGINE + reason_of(error), {}
     engine = _engine["engine"]
     try:
         made, spent = render_one(engine, request, index)
         return encode_one(made, spent), engine.device_name, spent
     except Exception as error:
-        return None, _reason(error), {}
-
-
-def _reason(error: BaseException) -> str:
-    """An error as one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+        return None, reason_of(error), {}

@@ -45,6 +45,8 @@ def train(
     blocks: Annotated[int | None, typer.Option(help="Residual blocks (9; stargan 6).", show_default=False)] = None,
     generator: Annotated[str, typer.Option(help="resnet or unet; cyclegan only.")] = "resnet",
     norm: Annotated[str, typer.Option(help="cyclegan, cut: instance, none, or auto (none for tones).")] = "auto",
+    skip: Annotated[bool, typer.Option("--skip", help="cyclegan, cut: the resnet adds a mixture of each pixel's own "
+                                                      "colours. Not in the papers; learns tones far faster.")] = False,
     cycle: Annotated[float, typer.Option(help="Weight of cycle or reconstruction.")] = 10.0,
     identity: Annotated[float, typer.Option(help="Weight of identity as a share of cycle: 1, 0.5, or 0.")] = 0.5,
     pool: Annotated[int, typer.Option(help="Pictures in the image pool of cyclegan.")] = 50,
@@ -76,8 +78,8 @@ def train(
     filters = parse_where(source_where, "--source-where"), parse_where(target_where, "--target-where")
     drawn = TrainOptions(
         method, "class", size, steps, batch, (1e-4 if method == "stargan" else 2e-4) if rate is None else rate, width,
-        (6 if method == "stargan" else 9) if blocks is None else blocks, generator, norm, cycle, identity,
-        pool, augment, ema, precision, seed, every, patience)
+        (6 if method == "stargan" else 9) if blocks is None else blocks, generator, norm, skip, cycle,
+        identity, pool, augment, ema, precision, seed, every, patience)
     first = load_domain(source, filters[0], size, "SOURCE")
     alone = target is None and target_where is None
     second = first if alone else load_domain(target or source, filters[1], size, "TARGET")

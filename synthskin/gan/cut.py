@@ -52,7 +52,7 @@ class CUT(Method):
 
     @classmethod
     def build(cls, options: TrainOptions) -> ResnetGenerator:
-        return ResnetGenerator(options.width, options.blocks, filtered=True, norm=options.norm_used)
+        return ResnetGenerator(options.width, options.blocks, filtered=True, norm=options.norm_used, skip=options.skip)
 
     def step(self, batch: tuple[Tensor, ...], number: int, source: torch.Generator) -> dict[str, Tensor]:
         real, wanted = batch

@@ -50,7 +50,8 @@ class CycleGAN(Method):
 
     @classmethod
     def build(cls, options: TrainOptions) -> nn.Module:
-        return make_generator(options.generator, options.width, options.blocks, options.size_px, options.norm_used)
+        return make_generator(options.generator, options.width, options.blocks, options.size_px, options.norm_used,
+                              options.skip)
 
     def step(self, batch: tuple[Tensor, ...], number: int, source: torch.Generator) -> dict[str, Tensor]:
         real = {"source": batch[0], "target": batch[1]}

@@ -213,7 +213,7 @@ class Study:
         row = {**picture.row, "index": index, "file_name": f"images/{stem(index)}.png", "split": split,
                "mask_file_name": None if mask is None else f"masks/{stem(index)}.png",
                "mask_status": "none" if mask is None else status, "bbox": box, "boxes": [box] if box else [],
-               "lesions": [], "attributes": [], "artefacts": [], "hair_file_name": None,
+               "lesions": [], "attributes": [], "attributes_delta_e": [], "artefacts": [], "hair_file_name": None,
                "group_id": group_of(picture.row, self.data.directory), "contrast": None, "visible_delta_e": None}
         return Sample(row, picture.image, mask)
 
@@ -268,6 +268,7 @@ class Study:
                 picture = self.physics.picture(k)
                 row = {**picture.row, "index": place, "file_name": f"images/{stem(place)}.png", "split": "train",
                        "mask_file_name": None, "mask_status": "none", "hair_file_name": None, "attributes": [],
+                       "attributes_delta_e": [],
                        "artefacts": [], "bbox": [], "boxes": [], "lesions": []}
                 writer.write(encode_sample(Sample(row, picture.image)))
 

@@ -35,6 +35,7 @@ class TrainOptions:
     generator          resnet or unet (cyclegan)
     norm               of cyclegan and cut: instance as published, none, or auto: none for tones, because instance norms
                        forget how light a picture is
+    skip               the resnet adds a mixture of each pixel's own colours (cyclegan, cut); not in the papers
     cycle, identity    weights: cycle (or reconstruction), and identity as a share of it; 1 or 0.5 in the literature
     pool               pictures in the image pool, 0 for none
     augment            auto, none, or policies of DiffAugment
@@ -54,6 +55,7 @@ class TrainOptions:
     blocks: int = 9
     generator: str = "resnet"
     norm: str = "auto"
+    skip: bool = False
     cycle: float = 10.0
     identity: float = 0.5
     pool: int = 50
@@ -78,6 +80,8 @@ class TrainOptions:
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 raise GanError(f"--{name} {getattr(self, name)}: {low:g} to {high:g} is needed")
+        if self.skip and (self.method not in ("cyclegan", "cut") or self.generator != "resnet"):
+            raise GanError("--skip: is for the resnet generator of cyclegan and cut; a U-Net has its own")
         parse_policy(self.augment, self.change)
 
     @property

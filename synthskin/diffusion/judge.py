@@ -57,7 +57,7 @@ def load_panel(request: GenerateRequest, size_px: int, data_hash: str | None,
     gates: list[Any] = []
     for name in wanted:
         if name == "blur":
-            gates.append(BlurGate() if known is None else BlurGate.calibrated(known.images))
+            gates.append(BlurGate() if known is None else BlurGate.calibrated(known.images[::1 + len(known) // 200]))
         elif name == "mask":
             assert segmenter is not None
             gates.append(MaskGate(segmenter, request.min_iou, request.min_confidence))

@@ -56,10 +56,10 @@ def hash_of(image: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 #: Similarity from which a picture is a copy, where nothing was calibrated (benchmarks/gates_copies.py).
-THRESHOLD: Final = 0.5
+THRESHOLD: Final = 0.55
 _SIDE: Final = 128  # pixels at which pictures are compared
 _CELLS: Final = 16  # side of the embedding
-_SHORTLIST: Final = 8
+_SHORTLIST: Final = 6
 _FLOOR_LEVELS: Final = 1.5  # grey levels under which texture counts as noise
 _DARK: Final = 24.0  # darker is frame, not skin
 #: Windows of the known picture that a crop may show: (share of the side, top, left).

@@ -182,6 +182,10 @@ def test_weights_beside_the_model_are_read_and_links_refused(tmp_path):
     (tmp_path / "m.bin").write_bytes(raw)
     inside = load_model(str(path), made()).predict([picture()])
     assert inside == pytest.approx(load_model(str(violet_model(tmp_path / "n.onnx")), made()).predict([picture()]))
+    before = load_model(str(path), made()).identity
+    (tmp_path / "m.bin").write_bytes(np.zeros(6, np.float32).tobytes())
+    other = load_model(str(path), made())
+    assert other.identity != before and other.predict([picture()]) != pytest.approx(inside)
     (tmp_path / "m.bin").rename(tmp_path / "elsewhere")
     (tmp_path / "m.bin").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BiasError, match="symbolic link"):

@@ -38,7 +38,7 @@ Run = Callable[[NDArray[Any]], NDArray[Any]]
 class Model:
     """A model that answers: `predict` gives the probability of the positive class.
 
-    name, sha256   of the file (of a callable: of the file it stands in)
+    name, sha256   of the file, and of the weights beside it (of a callable: of the file it stands in)
     kind           onnx, torchscript or python
     device         what it runs on
     batch          pictures it takes at once; None any number
@@ -111,8 +111,8 @@ def load_model(path: str, preprocess: Preprocess, trust_code: bool = False, devi
 
 # --- ONNX -------------------------------------------------------------------------------------------------------------
 
-def check_onnx(path: Path, trust_code: bool = False) -> None:
-    """Refuse what an untrusted graph may not have; raises BiasError. Loads no weights from other files."""
+def check_onnx(path: Path, trust_code: bool = False) -> list[Path]:
+    """Refuse what an untrusted graph may not have; raises BiasError. Returns the files of its weights, unread."""
     try:
         import onnx
     except ModuleNotFoundError:
@@ -124,13 +124,14 @@ def check_onnx(path: Path, trust_code: bool = False) -> None:
         raise BiasError(f"{path}: is no ONNX model") from None
     if not model.graph.node:
         raise BiasError(f"{path}: is no ONNX model: its graph has no nodes")
-    _check_files(path, _tensors(model))
+    files = _check_files(path, _tensors(model))
     own = {function.domain for function in model.functions}
     graphs = [model.graph, *model.functions]
     odd = sorted({node.domain for graph in graphs for node in _nodes(graph)} - set(KNOWN_DOMAINS) - own)
     if odd and not trust_code:
         raise BiasError(f"{path}: has operators of the domain {odd[0][:60]!r}, which need a library of their own; "
                         f"{_TRUST}, and name the library with --custom-ops")
+    return files
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
@@ -160,10 +161,11 @@ def _tensors_of(graph: Any) -> Iterator[Any]:
                 yield from _tensors_of(inner)
 
 
-def _check_files(path: Path, tensors: Iterator[Any]) -> None:
+def _check_files(path: Path, tensors: Iterator[Any]) -> list[Path]:
     """Weights in other files: inside the model's folder, no links, bounded in all."""
     places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
     folder, total = path.absolute().parent, 0
+    found: list[Path] = []
     for place in sorted(places):
         shown = _line(place)[:80]
         parts = place.replace("\\", "/").split("/")
@@ -179,12 +181,14 @@ def _check_files(path: Path, tensors: Iterator[Any]) -> None:
         total += file.stat().st_size
         if total > MAX_WEIGHTS_BYTES:
             raise BiasError(f"{path}: has more than {MAX_WEIGHTS_BYTES} bytes of weights; refused")
+        found.append(file)
+    return found
 
 
 def _onnx(path: Path, preprocess: Preprocess, trust_code: bool, device: str, custom_ops: Path | None) -> Model:
     if custom_ops is not None and not trust_code:
         raise BiasError(f"--custom-ops {custom_ops}: {_TRUST}")
-    check_onnx(path, trust_code)
+    weights = check_onnx(path, trust_code)
     try:
         import onnxruntime as ort
     except ModuleNotFoundError:
@@ -213,8 +217,8 @@ def _onnx(path: Path, preprocess: Preprocess, trust_code: bool, device: str, cus
     def run(inputs: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(session.run([output], {name: inputs})[0])
 
-    return Model(path.name, "onnx", _sha256(path), session.get_providers()[0].removesuffix("ExecutionProvider"),
-                 preprocess, run, batch)
+    place = session.get_providers()[0].removesuffix("ExecutionProvider")
+    return Model(path.name, "onnx", _sha256(path, *weights), place, preprocess, run, batch)
 
 
 def _input_of(session: Any, preprocess: Preprocess, path: Path) -> tuple[str, int | None]:
@@ -301,9 +305,13 @@ def _bounded(path: Path, most: int) -> None:
         raise BiasError(f"{path}: larger than {most} bytes; refused")
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _sha256(*paths: Path) -> str:
+    """Of a file; of several, the hash of their hashes."""
+    found = []
+    for path in paths:
+        with open(path, "rb") as handle:
+            found.append(hashlib.file_digest(handle, "sha256").hexdigest())
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
 def _names(items: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from synthskin.bias.errors import BiasError
 LEAST_FOR_FID: Final = 2048  # below, the covariance of 2048 Inception features has no full rank, and FID is biased up
 KID_SUBSETS: Final = 100
 KID_SUBSET: Final = 100  # pictures; fewer where a set is smaller
+_LIMIT: Final = 5.0  # standard deviations
 NEAREST: Final = 3  # neighbours that span the manifold (Kynkaanniemi et al. 2019)
 
 
@@ -55,9 +56,11 @@ class _Given(nn.Module):
 
 
 def standardised(real: Tensor, synthetic: Tensor) -> tuple[Tensor, Tensor]:
-    """Both by the means and standard deviations of the real set."""
+    """Both by the means and standard deviations of the real set, limited to 5 of them: KID takes a third power, and
+    a few odd pictures would be all it sees."""
     mean, sd = real.mean(0), real.std(0).clamp_min(1e-6)
-    return (real - mean) / sd, (synthetic - mean) / sd
+    first, second = (((x - mean) / sd).clamp(-_LIMIT, _LIMIT) for x in (real, synthetic))
+    return first, second
 
 
 def distances(real: Tensor, synthetic: Tensor, seed: int = 0) -> Distances:

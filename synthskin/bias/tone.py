@@ -44,12 +44,9 @@ _PULL: Final = 0.001  # weight of even light against that of all skin pixels: de
 
 #: What a contact dermatoscope does to the colour of skin, against the reflectance by which ITA is defined (crossed
 #: polarisers also reject light that has scattered little; gel and glass add glare; blood lies in vessels). Taken off:
-#: L* by c0 + c1 t + c2 t^2 + c3 (a* - 10) / 5 with t = (L* - 50) / 20, b* by c4. Least squares on colourimetric renders
-#: of other seeds than those of the test (benchmarks/tone_tool.py calibrate).
-OPTICS: Final[dict[str | None, tuple[float, ...]]] = {
-    "contact polarized": (-1.340, 4.144, 2.599, 0.607, 2.808),  # 164 renders
-    "contact non-polarized": (0.316, 3.229, 1.608, 0.289, 1.656),  # 64 renders
-}
+#: L* by c0 + c1 t + c2 t^2 + c3 (a* - 10) / 5 with t = (L* - 50) / 20, b* by c4, for each `dermoscopic_type`. They are
+#: fitted by benchmarks/tone_tool.py calibrate to renders of the model as it is; none are given until it rests.
+OPTICS: Final[dict[str | None, tuple[float, ...]]] = {}
 
 #: Finds a lesion: picture (h, w, 3) to (mask (h, w), confidence 0..1).
 Finder = Callable[[U8], tuple[Mask, float]]
@@ -334,7 +331,7 @@ def _cannot(reason: str, fraction: float) -> Tone:
     return Tone(None, None, None, None, None, 0.0, reason, fraction)
 
 
-def reflectance_colour(lab: Sequence[float], coefficients: tuple[float, ...]) -> tuple[float, float, float]:
+def reflectance_colour(lab: Sequence[float] | F64, coefficients: tuple[float, ...]) -> tuple[float, float, float]:
     """L*a*b* of the skin's reflectance from that seen through a dermatoscope; coefficients as in `OPTICS`."""
     lightness, a, b = (float(v) for v in lab)
     c0, c1, c2, c3, c4 = coefficients

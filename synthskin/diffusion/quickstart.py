@@ -97,6 +97,9 @@ def train_base(folders: Sequence[Path], out: Path, options: QuickstartOptions, p
                 shown.step(run.step)
                 if stop_after is not None and stop_after(run.step):
                     break
+        except KeyboardInterrupt:
+            run.save()
+            raise
         finally:
             shown.stop()
         run.save()

@@ -75,6 +75,10 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Are two sets of pictures alike, and in what are they not?"""
+    from synthskin.bias.errors import BiasError, missing
+
+    if (absent := missing("torch", "torchmetrics", "sklearn")) is not None:
+        raise BiasError(f"compare needs {absent}; type: pip install 'synthskin[study]'")
     from synthskin.bias.compare import Options, compare_sets
     from synthskin.progress import make_progress
 

@@ -256,3 +256,14 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys):
         said = capsys.readouterr().err.strip()
         assert done.value.code == 2 and said.startswith("error: ") and says in said and "\n" not in said
         assert not out.exists()
+
+
+def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path):
+    from synthskin import cli
+    from synthskin.bias import errors
+
+    assert errors.missing("json", "torch") is None and errors.missing("json", "no_such_module") == "no_such_module"
+    monkeypatch.setattr(errors, "missing", lambda *modules: modules[1])
+    with pytest.raises(SystemExit) as done:
+        cli.main(["compare", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out")])
+    assert done.value.code == 2 and "compare needs torchmetrics" in capsys.readouterr().err

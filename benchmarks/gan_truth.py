@@ -83,7 +83,8 @@ def hooks(test_a: Domain, test_b: Domain) -> dict[str, Truth]:
 
 def learnt(method: str, options: TrainOptions, parts: tuple[Domain, ...], work: Path) -> tuple[Truth, dict[str, Any]]:
     """Train, translate the test sources (hair and artefacts kept), compare."""
-    result = train(parts[0], parts[1], replace(options, method=method), work / method)
+    own = {"cyclegan": {"skip": True}, "cut": {"skip": True, "norm": "instance"}}.get(method, {})
+    result = train(parts[0], parts[1], replace(options, method=method, **own), work / method)
     translator = Translator(load_model(work / method, "cpu"))
     made = translator(pictures(parts[2]), 5 if method == "stargan" else None)
     return against_truth([one.image for one in made], pictures(parts[3])), {
@@ -100,13 +101,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=1e-3)
     given = parser.parse_args()
     torch.set_num_threads(1)
     parts = split_pairs(given.data, given.size)
     found = {name: {"truth": asdict(value)} for name, value in (rivals(*parts) | hooks(*parts[2:])).items()}
     options = TrainOptions("cyclegan", "tone", given.size, given.steps, width=given.width, blocks=given.blocks,
-                           rate=given.rate, augment="none", pool=20, ema=0.95)
+                           rate=given.rate, identity=0.0, augment="none", pool=20, ema=0.98)
     for method in given.methods.split(","):
         truth, told = learnt(method, options, parts, given.work)
         found[method] = {"truth": asdict(truth), **told}

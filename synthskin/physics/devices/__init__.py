@@ -143,7 +143,8 @@ def read_profile(text: str) -> Profile:
         raise ProfileError("tone: points [in, out] that rise from in = 0 to in = 1, inside 0 to 1, are needed")
     if not -110 <= made.white_balance_mired <= 150:
         raise ProfileError("white_balance_mired: -110 to 150 is allowed")
-    for key in ("shot_noise", "read_noise", "grain_px", "denoise_px", "chroma_blur_px", "sharpening", "saturation", "native_px"):
+    for key in ("shot_noise", "read_noise", "grain_px", "denoise_px", "chroma_blur_px", "sharpening", "saturation",
+                "native_px"):
         if getattr(made, key) < 0:
             raise ProfileError(f"{key} must not be negative")
     if not (made.jpeg_quality == 0 or 20 <= made.jpeg_quality <= 100) or made.jpeg_subsampling not in (0, 1, 2):

@@ -218,11 +218,10 @@ def measure_labels() -> None:
     rows = json.loads(RESULT.read_text(encoding="utf-8"))
     count = columns_for(SIZE)
     for name, row in rows.items():
-        for key, found in row.items():
-            if isinstance(found, dict) and "label" in found:
-                tone, _, kind = key.partition(" ")
-                own = structure_delta_e(record_of(name, tone, kind, 0), [name], count, VIEW_MM / (count * 5 / 6))
-                found["label"] = round(own[name], 3)
+        kind = kind_of(name)
+        for tone in (f"fst{k}" for k in range(1, 7)):
+            own = structure_delta_e(record_of(name, tone, kind, 0), [name], count, VIEW_MM / (count * 5 / 6))
+            row.setdefault(f"{tone} {kind}", {})["label"] = round(own[name], 3)
         _keep({name: row})
 
 
@@ -237,7 +236,8 @@ def write_table(page: Path) -> None:
         cells = []
         for tone in tones:
             found = row.get(f"{tone} {kind}", {})
-            cells.append(f"{found['without']:.1f} ({found['label']:.1f})" if "label" in found else "")
+            seen = f"{found['without']:.1f}" if "without" in found else "-"
+            cells.append(f"{seen} ({found['label']:.1f})" if "label" in found else seen)
         ring = row.get(f"fst2 {kind}", {}).get("ring", float("nan"))
         size = sizes.get(name)
         cells += [f"{ring:.1f}", "" if size is None else f"{size['p10_um']}, {size['median_um']}, {size['p90_um']}",
@@ -252,8 +252,8 @@ def write_table(page: Path) -> None:
 def agreement() -> dict[str, float]:
     """How well labels tell what renders show, over all structures and tones on disk."""
     rows = json.loads(RESULT.read_text(encoding="utf-8"))
-    pairs = np.array([(found["without"], found["label"]) for name, row in rows.items() for key, found in row.items()
-                      if isinstance(found, dict) and "label" in found and key.endswith(kind_of(name))])
+    own = [found for name, row in rows.items() for key, found in row.items() if key.endswith(kind_of(name))]
+    pairs = np.array([(found["without"], found["label"]) for found in own if {"label", "without"} <= set(found)])
     from scipy.stats import spearmanr
 
     seen, told = pairs[:, 0] >= 2.0, pairs[:, 1] >= 2.0

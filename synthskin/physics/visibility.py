@@ -26,6 +26,8 @@ Mask = NDArray[np.bool_]
 F32 = NDArray[np.float32]
 
 BLUR_MM: Final = 0.10  # standard deviation, fitted to renders of each structure on six tones (benchmarks/structures.py)
+SHARP_MM: Final = 0.03  # the same where the pigment lies in the upper epidermis, over most of what scatters
+SHARP: Final = ("dots", "fissures", "streaks", "pseudopods")
 COARSER: Final = 2  # columns of the comparison over those of the picture's grid, in width
 #: Attribute -> (part of the record, field) whose 0 is the lesion without it.
 SWITCHES: Final[dict[str, tuple[str, str]]] = {
@@ -68,7 +70,8 @@ def structure_delta_e(record: SampleRecord, names: Iterable[str], columns: int, 
         elif twin is not None and np.array_equal(where, full.footprints[twin]):
             result[name] = result[twin]
         else:
-            result[name] = _median(full, lesions[SWITCHES[name]], where, colours, BLUR_MM / wide)
+            blur_mm = SHARP_MM if name in SHARP else BLUR_MM
+            result[name] = _median(full, lesions[SWITCHES[name]], where, colours, blur_mm / wide)
     return result
 
 

@@ -27,9 +27,9 @@ from synthskin.diffusion import TrainOptions, train_lora  # noqa: E402
 from synthskin.diffusion.base import load_base  # noqa: E402
 from synthskin.diffusion.data import Latents, load_training_set  # noqa: E402
 from synthskin.diffusion.lora import load_lora  # noqa: E402
+from synthskin.diffusion.metrics import fixed_losses  # noqa: E402
 from synthskin.diffusion.pipeline import make_pictures, text_pipeline  # noqa: E402
 from synthskin.diffusion.prompts import prompt  # noqa: E402
-from synthskin.diffusion.train import fixed_losses  # noqa: E402
 
 
 def interval(differences):

@@ -12,9 +12,9 @@ from synthskin.diffusion import TrainOptions, train_lora
 from synthskin.diffusion.base import load_base
 from synthskin.diffusion.data import Latents, load_training_set
 from synthskin.diffusion.lora import load_lora
+from synthskin.diffusion.metrics import fixed_losses
 from synthskin.diffusion.pipeline import make_pictures, text_pipeline
 from synthskin.diffusion.prompts import prompt
-from synthskin.diffusion.train import fixed_losses
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from synthskin.diffusion.errors import DiffusionError, ShortfallError
 
 if TYPE_CHECKING:
-    from synthskin.diffusion.generate import GenerateRequest, GenerateResult, generate_set
+    from synthskin.diffusion.generate import generate_set
     from synthskin.diffusion.options import QuickstartOptions, TrainOptions
     from synthskin.diffusion.quickstart import train_base
+    from synthskin.diffusion.request import GenerateRequest, GenerateResult
     from synthskin.diffusion.train import TrainResult, train_lora
 
 _WHERE = {
-    "GenerateRequest": "generate", "GenerateResult": "generate", "generate_set": "generate",
+    "GenerateRequest": "request", "GenerateResult": "request", "generate_set": "generate",
     "QuickstartOptions": "options", "TrainOptions": "options",
     "train_base": "quickstart",
     "TrainResult": "train", "train_lora": "train",

@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from synthskin.dataset.card import Card
-from synthskin.dataset.encode import encode_sample, read_png
-from synthskin.dataset.format import DatasetError
+from synthskin.dataset.encode import encode_sample
 from synthskin.dataset.preview import preview_png
-from synthskin.dataset.reader import iter_rows, open_dataset, safe_path
+from synthskin.dataset.reader import iter_rows
 from synthskin.dataset.writer import DatasetWriter, check_target
 from synthskin.diffusion.base import BASE_CARD, Base, load_base
-from synthskin.diffusion.data import square
 from synthskin.diffusion.devices import keyed, pick_device, told_of_memory
 from synthskin.diffusion.drawn import draw_mask
 from synthskin.diffusion.errors import DiffusionError
-from synthskin.diffusion.judge import Remembering, load_panel, measured_tone
+from synthskin.diffusion.judge import load_panel, measured_tone
 from synthskin.diffusion.lora import CARD, MaskInput, load_lora, read_lora_card
 from synthskin.diffusion.pipeline import (
     image_pipeline,
@@ -42,32 +39,12 @@ from synthskin.diffusion.plan import Slot, plan_slots
 from synthskin.diffusion.prompts import NEGATIVE_PROMPT, prompt
 from synthskin.diffusion.quickstart import Progress
 from synthskin.diffusion.request import GIVE_UP_AFTER, GenerateRequest, GenerateResult, identity_hash
-from synthskin.diffusion.rows import PRESET, file_sha256, make_sample
+from synthskin.diffusion.rows import PRESET, make_sample
+from synthskin.diffusion.source import keep_outside, open_source, read_picture, region
 from synthskin.diffusion.state import read_json
 from synthskin.gates import Candidate, Decision, Explainer, Tally
 
 FLAGS = "a smaller --batch or --size, --offload, --precision fp16"
-_DRAWN = "drawn"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Renders or masks to start from: rows with what was read of them."""
-
-    folder: Path
-    card: Card
-    rows: tuple[dict[str, Any], ...]
-
-    def picture(self, position: int, size_px: int) -> NDArray[np.uint8]:
-        return square(_read(self.folder, self.rows[position]["file_name"]), size_px)
-
-    def mask(self, position: int, size_px: int) -> NDArray[np.uint8]:
-        return square(_read(self.folder, self.rows[position]["mask_file_name"]), size_px)
-
-    def reference(self, position: int) -> dict[str, str]:
-        row = self.rows[position]
-        content = safe_path(self.folder, row["file_name"]).read_bytes()
-        return {"set_hash": self.card.set_hash, "file_name": row["file_name"], "sha256": file_sha256(content)}
 
 
 @dataclass
@@ -106,7 +83,7 @@ class _Run:
         self.start = time.monotonic()
         self.request = request
         self.device = pick_device(request.device)
-        self.source = _source(request)
+        self.source = open_source(request)
         self.remarks: list[str] = []
         self.base, self.mask_input, told = self._model()
         self.size_px = request.size_px or told["size_px"]
@@ -250,7 +227,7 @@ class _Run:
             for refused in params["refused"]:
                 count.add(refused["gate"], asked["diagnosis"], asked["ita_class"])
             count.add(None, asked["diagnosis"], asked["ita_class"])
-        image = _read(self.request.out, row["file_name"])
+        image = read_picture(self.request.out, row["file_name"])
         self.panel.tell(Candidate(f"{row['index']:06d}", image))
 
     def _block(self, block: Sequence[Slot], tally: Tally, given_up: dict[str | None, Tally]) -> Any:
@@ -310,13 +287,13 @@ class _Run:
         images = [t.image for t in tries if t.image is not None]
         masks = None
         if request.redo != "whole":
-            masks = [_region(t.mask, request.redo) for t in tries if t.mask is not None]
+            masks = [region(t.mask, request.redo) for t in tries if t.mask is not None]
         made = make_pictures(self.pipe, [t.prompt for t in tries], [t.seed for t in tries], self.size_px,
                              steps=request.steps, guidance=request.guidance, negative=NEGATIVE_PROMPT,
                              images=images or None, masks=masks, strength=request.strength)
         if masks is not None:  # outside, the autoencoder's copy gives way to the render itself
-            for picture, image, region in zip(made, images, masks, strict=True):
-                _keep_outside(picture, image, region)
+            for picture, image, where in zip(made, images, masks, strict=True):
+                keep_outside(picture, image, where)
         return made
 
     def _candidate(self, t: _Try, picture: NDArray[np.uint8]) -> Candidate:
@@ -371,46 +348,3 @@ class _Run:
                              f"{count}")
         return (f"{kept} of {self.request.n} pictures passed the gates, {missing} are missing ({'; '.join(parts)}); "
                 "look at --explain, change what is asked, or loosen the gate by its option")
-
-
-def _source(request: GenerateRequest) -> Source | None:
-    """The set to start from, rows with a mask alone; raises DiffusionError."""
-    folder = request.from_set if request.from_set is not None else (
-        None if request.mask_from in (None, _DRAWN) else Path(str(request.mask_from)))
-    if folder is None:
-        return None
-    data = open_dataset(folder)
-    rows = tuple(row for row in data.rows if row["mask_file_name"] is not None and len(row["lesions"]) <= 1)
-    if request.way == "mask":
-        rows = tuple(row for row in rows if row["bbox"])
-    if not rows:
-        raise DiffusionError(f"{folder}: none of its {len(data.rows)} samples has a mask to start from")
-    return Source(folder, data.card, rows)
-
-
-def _read(folder: Path, relative: str) -> NDArray[Any]:
-    try:
-        return read_png(safe_path(folder, relative))
-    except DatasetError as error:
-        raise DatasetError(f"{folder}/{relative}: {error}") from None
-
-
-def _region(mask: NDArray[np.uint8], redo: str) -> NDArray[np.uint8]:
-    """What inpainting redoes: the lesion with a rim of 3 % of the frame, or all but the lesion."""
-    from scipy.ndimage import binary_dilation
-
-    if redo == "skin":
-        return np.where(mask > 0, np.uint8(0), np.uint8(255))
-    grown = binary_dilation(mask > 0, iterations=max(1, round(0.03 * mask.shape[0]))) if mask.any() else mask > 0
-    return np.where(grown, np.uint8(255), np.uint8(0))
-
-
-def _keep_outside(picture: NDArray[np.uint8], image: NDArray[np.uint8], region: NDArray[np.uint8]) -> None:
-    """Blend the source back outside the region, over a soft rim, in place."""
-    from scipy.ndimage import gaussian_filter
-
-    share = gaussian_filter((region > 0).astype(np.float32), max(1.0, 0.008 * region.shape[0]))[..., None]
-    picture[:] = np.clip(share * picture + (1.0 - share) * image, 0, 255).round().astype(np.uint8)
-
-
-__all__ = ["GenerateRequest", "GenerateResult", "Remembering", "generate_set"]

@@ -23,12 +23,12 @@ from synthskin.diffusion.data import (
     mask_input,
     oriented,
     picks_of_step,
-    to_tensor,
 )
 from synthskin.diffusion.devices import generator, keyed, pick_device, told_of_memory
 from synthskin.diffusion.errors import DiffusionError
 from synthskin.diffusion.lora import CARD, MASK_WEIGHTS, WEIGHTS, MaskInput, add_lora, lora_parameters, save_lora
 from synthskin.diffusion.lora_card import lora_card, lora_readme
+from synthskin.diffusion.metrics import measured
 from synthskin.diffusion.noise import loss_of
 from synthskin.diffusion.options import TrainOptions
 from synthskin.diffusion.pipeline import make_pictures, quiet_diffusers, text_pipeline
@@ -350,51 +350,13 @@ class _Run:
         metrics: dict[str, float] = {}
         if self.accelerator.is_main_process:
             sha256 = save_lora(self.base, self.mask, out, self.options.text_encoder)
-            metrics = measured(self)
+            if not self.base.inpainting:
+                metrics = measured(self.base, self.latents, self.data, self.mask, self.size_px, self.options.seed)
             losses = [line["loss"] for line in self.log.read()]
             card = lora_card(self.base, self.data, self.options, self.size_px, self.step, sha256, metrics, losses)
             write_whole(out / CARD, json_bytes(card))
             write_whole(out / "README.md", lora_readme(card).encode())
         return metrics
-
-
-def measured(run: _Run, most: int = 32) -> dict[str, float]:
-    """Losses at fixed noise and times: right prompts, prompts of another class, and the base's with right prompts."""
-    count = min(most, len(run.data))
-    picks = sorted({int(k) for k in np.linspace(0, len(run.data) - 1, count)})
-    prompts = [run.data.prompts[k] for k in picks]
-    swapped = [next((other for other in run.data.prompts[k:] + run.data.prompts[:k] if other != run.data.prompts[k]),
-                    run.data.prompts[k]) for k in picks]
-    if run.base.inpainting:
-        return {}
-    if run.mask is not None:
-        run.mask.current = mask_input(None, run.size_px // run.base.vae_scale)[None]
-    right = fixed_losses(run.base, run.latents, picks, prompts, run.size_px, run.options.seed)
-    other = fixed_losses(run.base, run.latents, picks, swapped, run.size_px, run.options.seed)
-    run.base.unet.disable_adapters()
-    try:
-        before = fixed_losses(run.base, run.latents, picks, prompts, run.size_px, run.options.seed)
-    finally:
-        run.base.unet.enable_adapters()
-    return {"loss_right_prompts": round(float(right.mean()), 6), "loss_swapped_prompts": round(float(other.mean()), 6),
-            "loss_base": round(float(before.mean()), 6), "pictures": float(len(picks))}
-
-
-@torch.no_grad()
-def fixed_losses(base: Base, latents: Latents, pictures: Sequence[int], prompts: Sequence[str], size_px: int,
-                 seed: int, times: int = 4) -> NDArray[np.float64]:
-    """(n,) unweighted loss of each picture under a prompt, mean over `times` fixed times and noises a picture."""
-    found = []
-    total = base.scheduler.config.num_train_timesteps
-    for picture, prompt in zip(pictures, prompts, strict=True):
-        drawn = latents.draw([(picture, 0)] * times, generator(seed, "fixed", picture)).to(base.unet.device,
-                                                                                        base.unet.dtype)
-        steps = torch.tensor([(2 * k + 1) * total // (2 * times) for k in range(times)])
-        hidden, pooled = encode_prompts(base, [prompt] * times)
-        loss = loss_of(base, drawn, (hidden, pooled), generator(seed, "fixed noise", picture), size_px, snr_gamma=0.0,
-                       timesteps=steps)
-        found.append(float(loss.mean()))
-    return np.array(found)
 
 
 def _schedule(options: TrainOptions, step: int) -> float:
@@ -414,8 +376,3 @@ def _without_lesion(data: TrainingSet) -> NDArray[np.uint8]:
     for image, mask in zip(made, data.masks, strict=True):
         image[np.ones(image.shape[:2], bool) if mask is None else mask > 0] = 127
     return made
-
-
-def masked_tensor(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Tensor:
-    """(3, h, w) in [-1, 1], 0 inside the mask, as diffusers' inpainting does it."""
-    return to_tensor(image) * torch.from_numpy((mask == 0).astype(np.float32))[None]

@@ -33,6 +33,8 @@ def train(
     validation_share: Annotated[float, typer.Option(help="Share of the samples held out, whole groups at a time, "
                                                          "where the sets mark none.")] = 0.12,
     masks: Annotated[str, typer.Option(help="Values of mask_status that count as true.")] = "exact,human,inherited",
+    start: Annotated[str | None, typer.Option(metavar="MODEL|default", help="Go on from the weights of a segmenter, "
+                                              "such as to fit it to your camera.", show_default=False)] = None,
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a model.")] = False,
     as_json: JsonOption = False,
@@ -46,7 +48,7 @@ def train(
                              validation_share=validation_share,
                              masks=tuple(name.strip() for name in masks.split(",") if name.strip()))
     done = train_segmenter(sets, out, settings, device, overwrite, make_progress(verb="training on"),
-                           make_progress(verb="reading"))
+                           make_progress(verb="reading"), None if start is None else _load(start, device))
     metrics = done.card["metrics"]
     if as_json:
         typer.echo(json.dumps({"dir": str(out), "steps_made": done.made, "weights_sha256": done.card["weights_sha256"],

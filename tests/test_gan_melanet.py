@@ -100,7 +100,7 @@ def test_from_end_to_end_and_again(toys, tmp_path):
     (["--method", "stargan"], "allowed are cyclegan and cut"),
 ])
 def test_bad_input_is_one_line(toys, tmp_path, capsys, args, said):
-    assert run("melanet", toys / "real", "--out", tmp_path / "s", "--size", 32, *args) == 2
+    assert run("melanet", toys / "real", "--out", tmp_path / "s", "--size", 32, "--folds", 2, *args) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error and not (tmp_path / "s").exists()
 

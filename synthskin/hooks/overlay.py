@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthskin.draw import draw, hash_uniform
+from synthskin.hooks import regions
 from synthskin.hooks.colour import decode, encode
 from synthskin.hooks.shards import worker_seed
 from synthskin.hooks.tone import as_batch
@@ -175,7 +176,8 @@ class ArtefactOverlay(_Overlay):
     preset             whose ranges their parameters are drawn from
     field_of_view_mm, seed, key   as in HairOverlay
 
-    With a lesion mask (`overlay(image, mask=...)`, or `mask` in the sample) ink is drawn beside the lesion. Returns
+    Ink is drawn beside the lesion: that of a mask (`overlay(image, mask=...)`, or `mask` in the sample), else what the
+    shipped segmenter finds; where MONAI is not installed, beside the middle. Returns
     `Overlaid`; `overlay(sample)` replaces `image` and adds to the mask `artefact`. Blur hides nothing and is not in it.
     """
 
@@ -203,6 +205,9 @@ class ArtefactOverlay(_Overlay):
         chosen = {name for name in draws if draws[name] < self.each or name == first}
         switched: dict[str, Any] = {name: int(name in chosen) for name in ARTEFACTS}
         lesion = record.lesion
+        if mask is None and "ink" in chosen:
+            found = regions.segmented_lesion(encode(torch.from_numpy(linear).permute(2, 0, 1)[None]).clamp(0, 1))
+            mask = None if found is None else found[0, 0].numpy() > 0.5
         if mask is not None and mask.any():
             y, x = np.nonzero(mask)
             centre = (np.array([x.mean(), y.mean()]) + 0.5) * view / size - 0.5 * view

@@ -1,7 +1,8 @@
-"""What a picture is made of besides healthy skin: black surround, hair, and (without a mask) the lesion. No model.
+"""What a picture is made of besides healthy skin: black surround, hair, and (without a mask) the lesion.
 
 Simple image rules on batches (n, 3, h, w) in [0, 1]; all answers are soft weights (n, 1, h, w). They are meant for
-dermoscopic pictures; `docs/hooks.md` says where they fail. A mask that is given is always better than `otsu_lesion`.
+dermoscopic pictures; `docs/hooks.md` says where they fail. The lesion is found by the segmenter that ships in the
+package (`synthskin.segment`), or by `otsu_lesion` where MONAI is not installed. A mask that is given is better.
 """
 
 from __future__ import annotations
@@ -128,6 +129,24 @@ def _line_kernels(length: int, like: Tensor) -> Tensor:
         kernel = (1 - across).clamp_min(0) * ((axis[None, :] ** 2 + axis[:, None] ** 2) <= (half + 0.5) ** 2)
         kernels.append(kernel / kernel.sum())
     return torch.stack(kernels)[:, None].to(like)
+
+
+def lesion(image: Tensor, valid: Tensor) -> Tensor:
+    """Soft lesion (n, 1, h, w) of pictures without a mask: the shipped segmenter's, else `otsu_lesion`'s."""
+    found = segmented_lesion(image)
+    return otsu_lesion(image, valid) if found is None else found * valid
+
+
+def segmented_lesion(image: Tensor) -> Tensor | None:
+    """Probability (n, 1, h, w) by the shipped segmenter, steepened; None where MONAI or the weights are missing."""
+    try:
+        from synthskin.segment import default_segmenter, has_default
+    except ImportError:
+        return None
+    if not has_default():
+        return None
+    found: Tensor = default_segmenter("cuda" if image.is_cuda else "cpu").soft_masks(image)
+    return (0.5 + 2.0 * (found - 0.5)).clamp(0, 1)
 
 
 def otsu_lesion(image: Tensor, valid: Tensor) -> Tensor:

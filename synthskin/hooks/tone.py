@@ -94,7 +94,7 @@ class ToneShift:
 
     to     ITA in degrees (-60 ... 62) or "fst1" ... "fst6"
     mask   lesion mask (h, w), (1, h, w) or (n, 1, h, w), or a function from pictures (n, 3, h, w) in [0, 1] to
-           (n, 1, h, w); None: `regions.otsu_lesion`
+           (n, 1, h, w); None: the shipped segmenter, or `regions.otsu_lesion` where MONAI is not installed
 
     Calling it: `shift(image)`, `shift(image, mask)`, `shift(image, mask, to)` with a picture (3, h, w) or a batch
     (n, 3, h, w), uint8 or float in [0, 1], returns `Toned`; `to` may be a tensor (n,). `shift(sample)` with a dict of
@@ -187,7 +187,7 @@ def find_regions(image: Tensor, mask: Tensor | None) -> Regions:
     strands = regions.hair(small, filled) * (1 - black)
     clean = small + (filled - small) * strands
     if mask is None or mask.isnan().any():
-        guess = regions.otsu_lesion(clean, (black < 0.5).to(image))
+        guess = regions.lesion(clean, (black < 0.5).to(image))
         lesion = guess if mask is None else regions.reduced(mask)
         if mask is not None:
             lesion = torch.where(lesion.isnan(), guess, lesion)

@@ -14,6 +14,7 @@ _WHERE = {
     "Segmenter": "predict",
     "TrainSettings": "settings",
     "default_segmenter": "predict",
+    "has_default": "predict",
     "load_segmenter": "predict",
     "train_segmenter": "train",
 }

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from synthskin.segment import confidence as conf
 from synthskin.segment.data import scaled
 from synthskin.segment.errors import SegmentError
-from synthskin.segment.network import load_model, logits, working_shape
+from synthskin.segment.network import CARD, load_model, logits, working_shape
 
 DEFAULT: Final = Path(__file__).parent / "default"
 FLIPS: Final[tuple[tuple[int, ...], ...]] = ((), (-1,), (-2,), (-1, -2))  # picture and mirror images
@@ -157,8 +157,16 @@ def pick_device(name: str) -> torch.device:
 def load_segmenter(path: Path | None = None, device: str = "auto") -> Segmenter:
     """A segmenter from its folder; None: the small one that ships in the package. Raises SegmentError."""
     where = pick_device(device)
+    if path is None and not has_default():
+        raise SegmentError("no segmenter ships with this installation; train one with `synthskin segmenter train SET "
+                           "--out MODEL` and give its folder instead of `default`")
     network, card = load_model(DEFAULT if path is None else Path(path))
     return Segmenter(network, card, where)
+
+
+def has_default() -> bool:
+    """Does this installation carry the shipped weights?"""
+    return (DEFAULT / CARD).is_file()
 
 
 @cache

@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,16 +80,20 @@ class _State:
 
 def train_segmenter(
     directories: Sequence[Path], out: Path, settings: TrainSettings, device: str = "auto", overwrite: bool = False,
-    progress: Progress | None = None, reading: Progress | None = None,
+    progress: Progress | None = None, reading: Progress | None = None, start: Segmenter | None = None,
 ) -> Trained:
     """Train on sets and write the model's folder `out`; raises SegmentError, DatasetError.
 
+    `start` is a segmenter whose weights are gone on from; its channels are taken over, its data and licences named.
     KeyboardInterrupt leaves a checkpoint behind. `progress` counts pictures learnt from, `reading` pictures cached.
     """
     where = pick_device(device)
+    if start is not None:
+        settings = replace(settings, channels=tuple(start.card["settings"]["channels"]))
     collection = collect(directories, settings)
     with _folder(out, overwrite):
-        wanted = {"settings": settings.to_dict(), "data": data_card(collection), "synthskin_version": __version__}
+        wanted = {"settings": settings.to_dict(), "data": data_card(collection), "synthskin_version": __version__,
+                  "start": None if start is None else {"weights_sha256": start.sha256, "data": start.card.get("data")}}
         if _is_done(out, wanted):
             return Trained(out, load_segmenter(out, "cpu").card, 0, True)
         folder = out / TRAINING
@@ -97,11 +101,14 @@ def train_segmenter(
         _check_same(folder / "settings.json", wanted)
         cache = Cache(folder / "cache.bin", collection.items, settings.size_px, reading)
         with _deterministic(where):
-            state = _start(settings, where, folder / STATE, cache.digest)
+            state = _start(settings, where, folder / STATE, cache.digest, start)
             first = state.step
             spent = _learn(state, settings, collection, cache, folder / STATE, where, progress)
             weights = half_weights(state.mean)
             card = _card(wanted, collection, cache, state, where, spent)
+            if start is not None:
+                for key in ("licences", "attribution"):
+                    card[key] = joined([card[key], start.card[key]])
             network = build_network(settings.channels)
             load_weights(network, weights, str(folder))
             segmenter = Segmenter(network, {**card, "calibration": {"weights": []}, "weights_sha256": ""}, where)
@@ -175,9 +182,12 @@ def _average(state: _State, settings: TrainSettings) -> None:
         state.mean[name].lerp_(value, 1 - decay)
 
 
-def _start(settings: TrainSettings, device: torch.device, path: Path, digest: str) -> _State:
+def _start(settings: TrainSettings, device: torch.device, path: Path, digest: str, start: Segmenter | None) -> _State:
     torch.manual_seed(settings.seed)
-    network = build_network(settings.channels).to(device).train()
+    network = build_network(settings.channels)
+    if start is not None:
+        load_weights(network, {name: value.cpu() for name, value in start.network.state_dict().items()}, start.sha256)
+    network = network.to(device).train()
     optimiser = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
     mean = {name: value.detach().clone() for name, value in network.state_dict().items()}
     state = _State(network, mean, optimiser, 0, [])
@@ -323,7 +333,9 @@ def _refuse_other(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> N
         return
     found = there.get("settings")
     differs = [f"{key} = {found.get(key)}, {value} was asked for" for key, value in same["settings"].items()
-               if isinstance(found, dict) and found.get(key) != value] or ["other data or another version of synthskin"]
+               if isinstance(found, dict) and found.get(key) != value]
+    differs += [f"another {name}" for key, name in (("start", "--start"), ("data", "set"), ("synthskin_version",
+                "version of synthskin")) if there.get(key) != same[key]]
     raise SegmentError(f"{out}: holds a training with {differs[0]}; give the same settings and sets to continue it, "
                        "another --out, or --overwrite to start anew")
 

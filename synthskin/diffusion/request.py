@@ -13,7 +13,7 @@ from synthskin.gates.label import MIN_PROBABILITY
 from synthskin.gates.mask import MIN_CONFIDENCE, MIN_IOU
 from synthskin.gates.tone import MAX_ERROR_DEG
 
-#: Strength of image-to-image, chosen from the sweep in docs/diffusion.md.
+#: Strength of image-to-image; a choice from a sweep on a well-trained base is open (docs/diffusion.md).
 STRENGTH: Final = 0.4
 GATES: Final = ("blur", "mask", "tone", "class", "near-duplicate")
 REDO: Final = ("whole", "lesion", "skin")

@@ -21,7 +21,7 @@ from synthskin.diffusion.data import mask_input
 from synthskin.diffusion.errors import DiffusionError
 from synthskin.diffusion.options import TrainOptions
 from synthskin.diffusion.pipeline import text_pipeline
-from synthskin.diffusion.state import read_json, read_tensors, tensor_bytes, write_whole
+from synthskin.diffusion.state import ordered_header, read_json, read_tensors, tensor_bytes, write_whole
 
 WEIGHTS: Final = "pytorch_lora_weights.safetensors"  # diffusers' name
 MASK_WEIGHTS: Final = "mask_input.safetensors"
@@ -122,7 +122,8 @@ def save_lora(base: Base, mask: MaskInput | None, folder: Path, with_text: bool)
             layers[f"{name}_lora_layers"] = convert_state_dict_to_diffusers(get_peft_model_state_dict(encoder))
             layers[f"{name}_lora_adapter_metadata"] = _metadata(encoder)
     type(pipe).save_lora_weights(str(folder), safe_serialization=True, **layers)
-    content = (folder / WEIGHTS).read_bytes()
+    content = ordered_header((folder / WEIGHTS).read_bytes())
+    write_whole(folder / WEIGHTS, content)
     if mask is not None:
         extra = tensor_bytes(dict(mask.state_dict()))
         write_whole(folder / MASK_WEIGHTS, extra)

@@ -82,6 +82,21 @@ def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
     return save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()})
 
 
+def ordered_header(content: bytes) -> bytes:
+    """The same safetensors file with the keys of its metadata sorted.
+
+    The safetensors library writes two or more of them in an order that changes from process to process, so equal
+    weights would be unequal files.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:8 + length])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    told = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    told += b" " * (-len(told) % 8)
+    return len(told).to_bytes(8, "little") + told + content[8 + length:]
+
+
 def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str = "optimiser") -> dict[str, Tensor]:
     """Moments and step counts by `<prefix>.<number>.<name>`."""
     return {f"{prefix}.{number}.{name}": torch.as_tensor(value)

@@ -83,14 +83,14 @@ def predict(
     """Calibrated probabilities of every picture of a set or a folder, as CSV."""
     from synthskin.classify import ClassifyError, load_classifier
     from synthskin.classify.evaluation import csv_text, judge
-    from synthskin.classify.state import write_whole
+    from synthskin.files import write_whole
     from synthskin.progress import make_progress
 
     if out.is_dir() or not out.parent.is_dir():
         raise ClassifyError(f"--out {out}: a file in a folder that exists is needed")
     classifier = load_classifier(model, device)
     judged = judge(classifier, source, batch, make_progress(verb="judging", unit="pictures"))
-    write_whole(out, csv_text(classifier, judged).encode())
+    write_whole(out, csv_text(classifier, judged).encode(), ClassifyError)
     if as_json:
         typer.echo(json.dumps({"out": str(out), "pictures": len(judged.names), "classes": list(classifier.classes)}))
     else:
@@ -111,7 +111,7 @@ def evaluate(
     from synthskin.classify import ClassifyError, load_classifier
     from synthskin.classify import evaluate as judge_set
     from synthskin.classify.evaluation import table
-    from synthskin.classify.state import json_bytes, write_whole
+    from synthskin.files import json_bytes, write_whole
     from synthskin.progress import make_progress
 
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
@@ -124,7 +124,7 @@ def evaluate(
     for why, count in found.left_out.items():
         _say(f"note: {count} pictures left out: {why}")
     if out is not None:
-        write_whole(out, json_bytes(found.to_dict()))
+        write_whole(out, json_bytes(found.to_dict()), ClassifyError)
     typer.echo(json.dumps(found.to_dict()) if as_json else table(found))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from synthskin.classify.errors import ClassifyError
 from synthskin.classify.options import LABELS, NETWORKS
-from synthskin.classify.state import read_json
+from synthskin.files import read_json
 
 CARD: Final = "classifier.json"
 WEIGHTS: Final = "weights.safetensors"
@@ -65,7 +65,7 @@ def read_card(folder: str | Path) -> ModelCard:
         hint = "its training is not finished; give the same train command again" if (folder / "training").is_dir() \
             else "give a folder written by `synthskin classifier train`"
         raise ClassifyError(f"{folder}: no {CARD} there; {hint}")
-    return parse_card(read_json(folder / CARD), str(folder / CARD))
+    return parse_card(read_json(folder / CARD, ClassifyError), str(folder / CARD))
 
 
 def parse_card(data: dict[str, Any], name: str = CARD) -> ModelCard:

@@ -6,7 +6,6 @@ divided by the temperature: a softmax gives calibrated probabilities.
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from synthskin.classify.errors import ClassifyError
 from synthskin.classify.model import Classifier
-from synthskin.classify.state import json_bytes, write_whole
+from synthskin.files import json_bytes, replacing, write_whole
 
 
 class _Calibrated(nn.Module):
@@ -51,23 +50,21 @@ def export_onnx(classifier: Classifier, out: str | Path) -> tuple[Path, Path]:
     except ModuleNotFoundError:
         raise ClassifyError("export needs onnx; type: pip install 'synthskin[classify]'") from None
     size = classifier.card.size_px
-    temporary = out.with_name(f".{out.name}.part")
     own: Any = classifier.network
     network = _Calibrated(own.to("cpu", memory_format=torch.contiguous_format), classifier.card.temperature)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's own notices
-            torch.onnx.export(network.eval(), (torch.zeros(2, 3, size, size),), str(temporary), dynamo=False,
-                              input_names=["image"], output_names=["logits"], opset_version=17,
-                              dynamic_axes={"image": {0: "n"}, "logits": {0: "n"}})
-        onnx.checker.check_model(str(temporary))
-        os.replace(temporary, out)
+        with replacing(out, ClassifyError) as temporary:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the exporter's own notices
+                torch.onnx.export(network.eval(), (torch.zeros(2, 3, size, size),), str(temporary), dynamo=False,
+                                  input_names=["image"], output_names=["logits"], opset_version=17,
+                                  dynamic_axes={"image": {0: "n"}, "logits": {0: "n"}})
+            onnx.checker.check_model(str(temporary))
     except OSError as error:
         raise ClassifyError(f"{out}: cannot be written: {error.strerror}") from None
     finally:
-        temporary.unlink(missing_ok=True)
         own.to(classifier.device, memory_format=torch.channels_last)
     beside = out.with_suffix(".json")
-    write_whole(beside, json_bytes(preprocess(classifier)))
+    write_whole(beside, json_bytes(preprocess(classifier)), ClassifyError)
     return out, beside

@@ -16,7 +16,8 @@ from synthskin.classify.card import CARD, WEIGHTS, ModelCard, read_card
 from synthskin.classify.errors import ClassifyError
 from synthskin.classify.networks import build_network, pick_device
 from synthskin.classify.pictures import fitted, to_rgb
-from synthskin.classify.state import json_bytes, read_tensors, tensor_bytes, write_whole
+from synthskin.files import json_bytes, write_whole
+from synthskin.training_state import read_tensors, tensor_bytes
 
 F32 = NDArray[np.float32]
 
@@ -87,7 +88,7 @@ def load_classifier(path: str | Path, device: str = "auto") -> Classifier:
     card = read_card(folder)
     place = pick_device(device)
     network = build_network(card.network, len(card.classes))
-    load_weights(network, read_tensors(folder / WEIGHTS, card.weights_sha256), str(folder / WEIGHTS))
+    load_weights(network, read_tensors(folder / WEIGHTS, ClassifyError, card.weights_sha256), str(folder / WEIGHTS))
     return Classifier(card, network, place)
 
 
@@ -107,6 +108,6 @@ def save_classifier(folder: Path, network: nn.Module, card: dict[str, Any]) -> M
     content = tensor_bytes(dict(network.state_dict()))
     found = ModelCard(**card, weights_sha256=hashlib.sha256(content).hexdigest())
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS, content)
-    write_whole(folder / CARD, json_bytes(found.to_dict()))
+    write_whole(folder / WEIGHTS, content, ClassifyError)
+    write_whole(folder / CARD, json_bytes(found.to_dict()), ClassifyError)
     return found

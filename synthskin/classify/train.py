@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from synthskin import __version__
-from synthskin.classify import state
 from synthskin.classify.augment import augment
 from synthskin.classify.card import CARD, WEIGHTS, ModelCard, read_card
 from synthskin.classify.errors import ClassifyError
@@ -35,6 +34,8 @@ from synthskin.classify.networks import build_network, parameter_groups, pick_de
 from synthskin.classify.options import TrainOptions
 from synthskin.classify.pictures import Labelled, Pictures, data_hash, labelled, open_sets, training_split
 from synthskin.dataset.reader import Progress
+from synthskin.files import LOCK, FolderLock
+from synthskin.training_state import STATE, check_same, load_optimiser, load_state, optimiser_tensors, save_state
 
 TRAINING: Final = "training"
 _MEAN_FROM: Final = 512  # pictures of which mean and deviation are taken
@@ -91,13 +92,13 @@ def _prepare(out: Path, identity: dict[str, Any], overwrite: bool) -> ModelCard 
     if overwrite:
         for name in (CARD, WEIGHTS):
             (out / name).unlink(missing_ok=True)
-        if (out / TRAINING / state.STATE).exists():
+        if (out / TRAINING / STATE).exists():
             shutil.rmtree(out / TRAINING)
     if (out / CARD).exists():
         card = read_card(out)
-        state.check_same({**card.options, "data": card.data.get("hash")}, identity, out)
+        check_same({**card.options, "data": card.data.get("hash")}, identity, out, ClassifyError)
         return card
-    known = {TRAINING, WEIGHTS, f".{WEIGHTS}.part", f".{CARD}.part", ".lock"}
+    known = {TRAINING, WEIGHTS, f".{WEIGHTS}.part", f".{CARD}.part", LOCK}
     strange = sorted(p.name for p in out.iterdir() if p.name not in known) if out.is_dir() else []
     if strange:
         raise ClassifyError(f"{out}: holds {strange[0][:60]!r}, which is no part of a classifier; choose another --out")
@@ -121,9 +122,12 @@ class _Run:
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self._order: tuple[int, np.ndarray] | None = None
-        found = state.load_state(out / TRAINING, identity, out)
+        found = load_state(out / TRAINING, identity, out, ClassifyError)
         if found is not None:
-            self.step, self.history, tensors = found
+            told, tensors = found
+            if not isinstance(told.get("history"), list):
+                raise ClassifyError(f"{out / TRAINING / STATE}: is damaged; --overwrite starts anew")
+            self.step, self.history = told["step"], told["history"]
             self._load(tensors)
 
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -206,14 +210,15 @@ class _Run:
     def _save(self) -> None:
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
-        tensors |= state.optimiser_tensors(self.optimiser)
-        state.save_state(self.out / TRAINING, self.identity, self.step, self.history, tensors)
+        tensors |= optimiser_tensors(self.optimiser)
+        (self.out / TRAINING).mkdir(exist_ok=True)
+        save_state(self.out / TRAINING, self.identity, self.step, tensors, ClassifyError, {"history": self.history})
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         try:
             for head, module in (("network.", self.network), ("averaged.", self.averaged)):
                 module.load_state_dict({k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)})
-            state.load_optimiser(self.optimiser, tensors)
+            load_optimiser(self.optimiser, tensors)
         except (RuntimeError, ValueError, KeyError) as error:
             raise ClassifyError(f"{self.out / TRAINING}: does not fit this training ({str(error)[:120]}); "
                                 "--overwrite starts anew") from None
@@ -331,21 +336,12 @@ def _repeatable(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """One training at a time in a folder; the system drops the lock when the process ends, however it ends."""
-    import fcntl
-
+    """One training at a time in a folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        handle = open(out / ".lock", "w")  # noqa: SIM115 - closed below
+        lock = FolderLock(out, ClassifyError, f"{out}: another training is writing into this folder; wait for it, or "
+                                              "choose another --out")
     except OSError as error:
         raise ClassifyError(f"{out}: cannot be written: {error.strerror}") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ClassifyError(f"{out}: another training is writing into this folder; wait for it, or choose "
-                                "another --out") from None
-        try:
-            yield
-        finally:
-            (out / ".lock").unlink(missing_ok=True)
+    with lock:
+        yield

@@ -41,7 +41,7 @@ from synthskin.diffusion.quickstart import Progress
 from synthskin.diffusion.request import GIVE_UP_AFTER, GenerateRequest, GenerateResult, identity_hash
 from synthskin.diffusion.rows import PRESET, make_sample
 from synthskin.diffusion.source import keep_outside, open_source, read_picture, region
-from synthskin.diffusion.state import read_json
+from synthskin.files import read_json
 from synthskin.gates import Candidate, Decision, Explainer, Tally
 
 FLAGS = "a smaller --batch or --size, --offload, --precision fp16"
@@ -123,7 +123,8 @@ class _Run:
             base = load_base(str(request.model))
             base.to(self.device, dtype)
             own = request.model / BASE_CARD
-            told: dict[str, Any] = {"classes": {}, "data_hash": None} | (read_json(own) if own.is_file() else {})
+            told: dict[str, Any] = {"classes": {}, "data_hash": None}
+            told |= read_json(own, DiffusionError) if own.is_file() else {}
             return base, None, told | {"weights_sha256": base.fingerprint, "size_px": base.native_size_px,
                                        "licences": base.licences, "attribution": base.attribution}
         card = read_lora_card(request.model)

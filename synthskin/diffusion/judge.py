@@ -14,7 +14,8 @@ from synthskin.dataset.format import DatasetError
 from synthskin.diffusion.data import load_training_set
 from synthskin.diffusion.errors import DiffusionError
 from synthskin.diffusion.request import GenerateRequest
-from synthskin.diffusion.state import FOLDERS, read_json
+from synthskin.diffusion.state import FOLDERS
+from synthskin.files import read_json
 from synthskin.gates import BlurGate, ClassGate, CopyGate, GatePanel, MaskGate, ToneGate
 
 
@@ -83,7 +84,7 @@ def _training_folders(request: GenerateRequest, data_hash: str | None) -> list[P
         return list(request.train_data)
     for place in (request.model / "training" / FOLDERS, request.model / FOLDERS):
         if place.is_file():
-            told = read_json(place)
+            told = read_json(place, DiffusionError)
             folders = [Path(str(folder)) for folder in told.get("folders", [])]
             if told.get("data_hash") == data_hash and all((folder / "dataset.json").is_file() for folder in folders):
                 return folders

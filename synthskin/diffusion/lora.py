@@ -21,7 +21,8 @@ from synthskin.diffusion.data import mask_input
 from synthskin.diffusion.errors import DiffusionError
 from synthskin.diffusion.options import TrainOptions
 from synthskin.diffusion.pipeline import text_pipeline
-from synthskin.diffusion.state import ordered_header, read_json, read_tensors, tensor_bytes, write_whole
+from synthskin.files import read_json, write_whole
+from synthskin.training_state import ordered_header, read_tensors, tensor_bytes
 
 WEIGHTS: Final = "pytorch_lora_weights.safetensors"  # diffusers' name
 MASK_WEIGHTS: Final = "mask_input.safetensors"
@@ -123,10 +124,10 @@ def save_lora(base: Base, mask: MaskInput | None, folder: Path, with_text: bool)
             layers[f"{name}_lora_adapter_metadata"] = _metadata(encoder)
     type(pipe).save_lora_weights(str(folder), safe_serialization=True, **layers)
     content = ordered_header((folder / WEIGHTS).read_bytes())
-    write_whole(folder / WEIGHTS, content)
+    write_whole(folder / WEIGHTS, content, DiffusionError)
     if mask is not None:
         extra = tensor_bytes(dict(mask.state_dict()))
-        write_whole(folder / MASK_WEIGHTS, extra)
+        write_whole(folder / MASK_WEIGHTS, extra, DiffusionError)
         content += extra
     return hashlib.sha256(content).hexdigest()
 
@@ -140,7 +141,7 @@ def read_lora_card(folder: Path) -> dict[str, Any]:
     """The card of a LoRA written by `train`; raises DiffusionError."""
     if not (folder / CARD).is_file():
         raise DiffusionError(f"{folder}: holds no LoRA of `synthskin diffusion train` ({CARD} is missing)")
-    card = read_json(folder / CARD)
+    card = read_json(folder / CARD, DiffusionError)
     for key, kind in (("base", str), ("kind", str), ("fingerprint", str), ("weights_sha256", str), ("size_px", int),
                       ("mask_input", bool), ("licences", list), ("attribution", list), ("data_hash", str)):
         if not isinstance(card.get(key), kind):
@@ -151,11 +152,11 @@ def read_lora_card(folder: Path) -> dict[str, Any]:
 def load_lora(base: Base, folder: Path, scale: float = 1.0) -> MaskInput | None:
     """Load into the base; raises DiffusionError where shapes show that it is the LoRA of another base."""
     card = read_lora_card(folder)
-    tensors = read_tensors(folder / WEIGHTS)
+    tensors = read_tensors(folder / WEIGHTS, DiffusionError)
     check_fits(base, tensors, folder)
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes())
     if card["mask_input"]:
-        mask_tensors = read_tensors(folder / MASK_WEIGHTS)
+        mask_tensors = read_tensors(folder / MASK_WEIGHTS, DiffusionError)
         digest.update((folder / MASK_WEIGHTS).read_bytes())
     if digest.hexdigest() != card["weights_sha256"]:
         raise DiffusionError(f"{folder}: its weights are not those its card names (SHA-256 differs)")

@@ -34,18 +34,9 @@ from synthskin.diffusion.options import QuickstartOptions
 from synthskin.diffusion.pipeline import quiet_diffusers
 from synthskin.diffusion.prompts import NEGATIVE_PROMPT, every_prompt
 from synthskin.diffusion.small import build_small, save_base
-from synthskin.diffusion.state import (
-    FOLDERS,
-    LOSSES,
-    LossLog,
-    json_bytes,
-    load_optimiser,
-    load_state,
-    open_folder,
-    optimiser_tensors,
-    save_state,
-    write_whole,
-)
+from synthskin.diffusion.state import FOLDERS, LOSSES, LossLog, open_folder
+from synthskin.files import json_bytes, write_whole
+from synthskin.training_state import load_optimiser, load_state, optimiser_tensors, save_state
 
 _OURS: Final = {"training", "README.md", BASE_CARD, "model_index.json", "vae", "unet", "text_encoder", "tokenizer",
                 "scheduler"}
@@ -83,7 +74,7 @@ def train_base(folders: Sequence[Path], out: Path, options: QuickstartOptions, p
     data = load_training_set(folders, options.size_px)
     state = open_folder(out, options.overwrite, _OURS)
     write_whole(state / FOLDERS, json_bytes({"folders": [str(folder.absolute()) for folder in folders],
-                                             "data_hash": data.hash()}))
+                                             "data_hash": data.hash()}), DiffusionError)
     identity = options.identity() | {"data": data.hash()}
     shown = progress if progress is not None else Progress()
     with quiet_diffusers(), told_of_memory(_FLAGS):
@@ -126,9 +117,10 @@ class _Run:
         self.average = [p.detach().clone() for p in self.params]
         self.latents: Latents | None = None
         self.step = 0
-        found = load_state(folder, identity, folder.parent)
+        found = load_state(folder, identity, folder.parent, DiffusionError)
         if found is not None:
-            self.step, tensors = found
+            told, tensors = found
+            self.step = told["step"]
             self._load(tensors)
         self.log = LossLog(folder / LOSSES, self.step)
 
@@ -226,7 +218,7 @@ class _Run:
         tensors |= optimiser_tensors(self.vae_optimiser, "vae_optimiser") if self.step < self.options.vae_steps else {}
         tensors |= optimiser_tensors(self.optimiser)
         tensors["rng"] = torch.get_rng_state()
-        save_state(self.folder, self.identity, self.step, tensors)
+        save_state(self.folder, self.identity, self.step, tensors, DiffusionError)
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         own = {k[4:]: v for k, v in tensors.items() if k.startswith("vae.")}
@@ -262,8 +254,8 @@ class _Run:
             "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in (
                 ("vae", self.base.vae), ("unet", self.base.unet), ("text_encoder", self.base.text_encoders[0]))},
         }
-        write_whole(out / BASE_CARD, json_bytes(card))
-        write_whole(out / "README.md", _readme(card).encode())
+        write_whole(out / BASE_CARD, json_bytes(card), DiffusionError)
+        write_whole(out / "README.md", _readme(card).encode(), DiffusionError)
 
 
 def _edges(difference: Tensor) -> Tensor:

@@ -33,18 +33,9 @@ from synthskin.diffusion.noise import loss_of
 from synthskin.diffusion.options import TrainOptions
 from synthskin.diffusion.pipeline import make_pictures, quiet_diffusers, text_pipeline
 from synthskin.diffusion.quickstart import Progress
-from synthskin.diffusion.state import (
-    FOLDERS,
-    LOSSES,
-    LossLog,
-    json_bytes,
-    load_optimiser,
-    load_state,
-    open_folder,
-    optimiser_tensors,
-    save_state,
-    write_whole,
-)
+from synthskin.diffusion.state import FOLDERS, LOSSES, LossLog, open_folder
+from synthskin.files import json_bytes, write_whole
+from synthskin.training_state import load_optimiser, load_state, optimiser_tensors, save_state
 
 FLAGS: Final = ("--gradient-checkpointing, a smaller --batch (with --accumulate), a smaller --size or --rank, "
                 "--precision bf16, --adam-8bit")
@@ -82,7 +73,7 @@ def train_lora(folders: Sequence[Path], base_name: str, out: Path, options: Trai
         state = open_folder(out, options.overwrite, _OURS)
         run = _Run(base, data, replace(options, size_px=size_px), state, device)
         write_whole(state / FOLDERS, json_bytes({"folders": [str(folder.absolute()) for folder in folders],
-                                                 "data_hash": data.hash()}))
+                                                 "data_hash": data.hash()}), DiffusionError)
         resumed_at = run.step
         shown = progress if progress is not None else Progress()
         shown.start(options.steps, run.step)
@@ -157,9 +148,10 @@ class _Run:
         self.identity = options.identity() | {"base": base.fingerprint, "data": data.hash(),
                                               "processes": self.accelerator.num_processes}
         self.step = 0
-        found = load_state(folder, self.identity, folder.parent)
+        found = load_state(folder, self.identity, folder.parent, DiffusionError)
         if found is not None:
-            self._load(*found)
+            told, tensors = found
+            self._load(told["step"], tensors)
         self.log = LossLog(folder / LOSSES, self.step)
         self.trainee = Trainee(base, self.mask, options)
         self.wrapped, self.optimiser = self.accelerator.prepare(self.trainee, self.optimiser)
@@ -256,7 +248,7 @@ class _Run:
                 seeds = [keyed(options.seed, "prior", k) for k in numbers]
                 for path, image in zip(paths, make_pictures(pipe, [options.class_prompt] * len(seeds), seeds,
                                                             self.size_px), strict=True):
-                    write_whole(path, png_bytes(image))
+                    write_whole(path, png_bytes(image), DiffusionError)
             made += [read_png(path) for path in paths]
         return np.stack(made)
 
@@ -313,7 +305,7 @@ class _Run:
                              [keyed(self.options.seed, "validate", k) for k in range(len(chosen))], self.size_px)
         sheet = np.concatenate(list(made), axis=1)
         (self.folder.parent / "validation").mkdir(exist_ok=True)
-        write_whole(self.folder.parent / "validation" / f"step-{self.step:06d}.png", png_bytes(sheet))
+        write_whole(self.folder.parent / "validation" / f"step-{self.step:06d}.png", png_bytes(sheet), DiffusionError)
         if self.board:
             self.board.add_image("validation", sheet, self.step, dataformats="HWC")
 
@@ -324,7 +316,7 @@ class _Run:
         tensors |= {f"average.{k}": v for k, v in enumerate(self.average)}
         tensors |= optimiser_tensors(getattr(self.optimiser, "optimizer", self.optimiser))
         tensors["rng"] = torch.get_rng_state()
-        save_state(self.folder, self.identity, self.step, tensors)
+        save_state(self.folder, self.identity, self.step, tensors, DiffusionError)
 
     def _load(self, step: int, tensors: dict[str, Tensor]) -> None:
         self.step = step
@@ -354,8 +346,8 @@ class _Run:
                 metrics = measured(self.base, self.latents, self.data, self.mask, self.size_px, self.options.seed)
             losses = [line["loss"] for line in self.log.read()]
             card = lora_card(self.base, self.data, self.options, self.size_px, self.step, sha256, metrics, losses)
-            write_whole(out / CARD, json_bytes(card))
-            write_whole(out / "README.md", lora_readme(card).encode())
+            write_whole(out / CARD, json_bytes(card), DiffusionError)
+            write_whole(out / "README.md", lora_readme(card).encode(), DiffusionError)
         return metrics
 
 

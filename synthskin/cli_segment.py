@@ -107,12 +107,14 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Dice, IoU and calibration against true masks: whole, by diagnosis and by tone."""
+    from synthskin.files import json_bytes, write_whole
     from synthskin.progress import make_progress
+    from synthskin.segment.errors import SegmentError
     from synthskin.segment.files import score_sets
 
     rows, figures = score_sets(_load(model, device), sets, tuple(masks.split(",")), make_progress(verb="scoring"))
     if out is not None:
-        out.write_text(json.dumps({"figures": figures, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        write_whole(out, json_bytes({"figures": figures, "rows": rows}), SegmentError)
     if as_json:
         typer.echo(json.dumps(figures))
         return

@@ -16,9 +16,9 @@ from synthskin.dataset.format import Sample
 from synthskin.dataset.reader import Progress, open_dataset
 from synthskin.dataset.writer import DatasetWriter, check_target
 from synthskin.draw import hash_uniform
+from synthskin.files import json_bytes, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.domain import Domain, group_of
-from synthskin.gan.model import put
 from synthskin.gan.translate import BATCH, Translator, close, make_sample, refuse_inside, set_card, sources_of
 from synthskin.gan.where import Where
 from synthskin.gates import Candidate, ClassGate, CopyGate, Explainer, Gate, GatePanel, MaskGate, SourceLeakGate
@@ -225,7 +225,7 @@ def _write_report(
         "judged": tally["judged"], "passed": tally["kept"], "refused": tally["refused"],
         "refused_by_class": tally["by_class"], "gates": panel.settings(),
     }
-    put(folder / "balance.json", (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+    write_whole(folder / "balance.json", json_bytes(told), GanError)
 
 
 @dataclass(frozen=True)

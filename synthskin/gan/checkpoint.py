@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
+from synthskin.files import write_whole
 from synthskin.gan import GanError
 from synthskin.gan.method import Method
-from synthskin.gan.model import put
+from synthskin.training_state import tensor_bytes
 
 STATE: Final = "state.safetensors"
 _KEY: Final = "synthskin"
@@ -20,8 +21,6 @@ def save_state(
     directory: Path, method: Method, averaged: nn.Module, best: dict[str, Tensor], told: dict[str, Any]
 ) -> None:
     """Networks, optimisers, averaged and best weights, the method's own state, and `told` (JSON); whole or not."""
-    from safetensors.torch import save
-
     tensors: dict[str, Tensor] = {f"extra/{name}": value for name, value in method.extra().items()}
     told = {**told, "optimisers": {}}
     for name, net in method.nets.items():
@@ -35,8 +34,7 @@ def save_state(
     tensors |= {f"best/{key}": value for key, value in best.items()}
     scaler = method.accelerator.scaler
     told["scaler"] = None if scaler is None else scaler.state_dict()
-    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    put(directory / STATE, save(plain, {_KEY: json.dumps(told)}))
+    write_whole(directory / STATE, tensor_bytes(tensors, {_KEY: json.dumps(told)}), GanError)
 
 
 def read_told(directory: Path) -> dict[str, Any] | None:

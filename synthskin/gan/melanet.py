@@ -33,12 +33,13 @@ from synthskin.dataset.format import Sample, stem
 from synthskin.dataset.reader import Progress, bounding_box, read_rows
 from synthskin.dataset.writer import DatasetWriter
 from synthskin.draw import hash_uniform
+from synthskin.files import json_bytes, read_json, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.balance import balance_set, find_needs, make_panel
 from synthskin.gan.composite import CompositeOptions
 from synthskin.gan.domain import Domain, group_of, load_domain
 from synthskin.gan.method import TrainOptions
-from synthskin.gan.model import load_model, put
+from synthskin.gan.model import load_model
 from synthskin.gan.train import train
 from synthskin.gan.translate import Translator
 from synthskin.gan.where import Where, parse_where
@@ -133,14 +134,14 @@ class Study:
         told = json.loads(json.dumps(asdict(self.options))) | {"set_hash": self.data.card.set_hash}
         path = self.out / "study.json"
         if path.is_file():
-            there = json.loads(path.read_text(encoding="utf-8"))
+            there = read_json(path, GanError)
             odd = sorted(k for k in told | there if told.get(k) != there.get(k))
             if odd:
                 raise GanError(f"--out {self.out}: holds a study with another {odd[0]}; give the same settings to "
                                "continue it, or another --out")
         elif any(self.out.iterdir()):
             raise GanError(f"--out {self.out}: holds other files; choose an empty or new folder")
-        put(path, (json.dumps(told, indent=1) + "\n").encode())
+        write_whole(path, json_bytes(told), GanError)
 
     def run(self, progress: Progress | None = None) -> dict[str, Any]:
         """Train, predict, compare; writes melanet.json and melanet.md and gives what is in the first."""
@@ -169,8 +170,8 @@ class Study:
         if progress is not None:
             progress.stop()
         result = self._result(scores, decisions, gates) | {"seconds": round(time.monotonic() - started, 1)}
-        put(self.out / "melanet.json", (json.dumps(result, indent=1) + "\n").encode())
-        put(self.out / "melanet.md", table(result).encode())
+        write_whole(self.out / "melanet.json", json_bytes(result), GanError)
+        write_whole(self.out / "melanet.md", table(result).encode(), GanError)
         return result
 
     # ---- the sets of a fold
@@ -248,7 +249,7 @@ class Study:
             names = tuple(g for g in options.gates if not (g == "mask" and options.whole))
             panel = make_panel(names, learnt, self.segmenter, None, [options.positive])
             balance_set(real, folder / "gan", needs, panel, options.seed, folder / "gan-report")
-        told = json.loads(report.read_text(encoding="utf-8"))
+        told = read_json(report, GanError)
         return {"wanted": sum(need.wanted for need in needs), "judged": told["judged"], "refused": told["refused"],
                 "passed_and_used": sum(told["added"].values()), "translator_steps": result.card.steps
                 if result.card else None}
@@ -284,7 +285,7 @@ class Study:
         if not kept.is_file():
             train_classifier(list(sets), folder, settings)
             found = load_classifier(folder).predict([self.data.picture(k).image for k in range(len(self.data))])
-            put(kept, json.dumps([round(float(p), 6) for p in found[:, 0]]).encode())
+            write_whole(kept, json.dumps([round(float(p), 6) for p in found[:, 0]]).encode(), GanError)
             for state in (folder / "training").glob("state-*.safetensors"):
                 with suppress(OSError):
                     state.unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from synthskin import __version__
+from synthskin.files import json_bytes, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.method import TrainOptions, method_class
+from synthskin.training_state import tensor_bytes
 
 CARD: Final = "model.json"
 WEIGHTS: Final = "generator.safetensors"
@@ -49,8 +50,8 @@ class ModelCard:
     model_version: int = MODEL_VERSION
     remarks: list[str] = field(default_factory=list)
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    def to_json(self) -> bytes:
+        return json_bytes(asdict(self), 2)
 
 
 @dataclass(frozen=True)
@@ -73,27 +74,11 @@ def save_model(directory: Path, card: ModelCard, weights: dict[str, Tensor]) -> 
     """Write weights, then the card with their hash; each is there whole or not at all."""
     from dataclasses import replace
 
-    from safetensors.torch import save
-
-    data = save({name: value.detach().float().cpu().contiguous() for name, value in weights.items()})
+    data = tensor_bytes({name: value.detach().float() for name, value in weights.items()})
     card = replace(card, sha256=hashlib.sha256(data).hexdigest())
-    put(directory / WEIGHTS, data)
-    put(directory / CARD, card.to_json().encode("utf-8"))
+    write_whole(directory / WEIGHTS, data, GanError)
+    write_whole(directory / CARD, card.to_json(), GanError)
     return card
-
-
-def put(path: Path, data: bytes) -> None:
-    """Write to a temporary name, sync, rename; raises GanError where the disk refuses."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise GanError(f"{path}: cannot be written: {error.strerror}; free or fix it, then give the same command "
-                       "again") from None
 
 
 def read_model_card(directory: Path) -> ModelCard:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +17,12 @@ from torch import Tensor
 
 from synthskin import __version__
 from synthskin.dataset.reader import Progress
+from synthskin.files import FolderLock, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.checkpoint import STATE, load_state, read_told, save_state
 from synthskin.gan.domain import FEW, Domain, Split, fingerprint, refuse_overlap, split_domains
 from synthskin.gan.method import Method, TrainOptions, make_method, random_key, random_source
-from synthskin.gan.model import CARD, WEIGHTS, ModelCard, put, read_model_card, save_model
+from synthskin.gan.model import CARD, WEIGHTS, ModelCard, read_model_card, save_model
 
 LOCK: Final = ".synthskin.lock"
 _OURS: Final = (CARD, WEIGHTS, STATE, LOCK, "samples", "tensorboard")
@@ -208,7 +208,7 @@ class _Loop:
         (self.out / "samples").mkdir(exist_ok=True)
         from synthskin.dataset.encode import png_bytes
 
-        put(self.out / "samples" / f"{self.step:07d}.png", png_bytes(grid.permute(1, 2, 0).numpy()))
+        write_whole(self.out / "samples" / f"{self.step:07d}.png", png_bytes(grid.permute(1, 2, 0).numpy()), GanError)
         self._publish()  # a model is there from the first validation on
         self._save()
 
@@ -258,8 +258,6 @@ def _accelerator(options: TrainOptions, device: str) -> Any:
 @contextmanager
 def _opened(out: Path, identity: dict[str, Any], overwrite: bool) -> Iterator[None]:
     """The folder, checked, made and locked; raises GanError without having touched anything."""
-    import fcntl
-
     if out.exists() and not out.is_dir():
         raise GanError(f"--out {out}: is not a folder; choose another")
     if out.is_dir():
@@ -276,20 +274,14 @@ def _opened(out: Path, identity: dict[str, Any], overwrite: bool) -> Iterator[No
                                "continue it, another --out, or --overwrite to start anew")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        lock = FolderLock(out, GanError, f"--out {out}: another run is training into this folder; wait for it, or "
+                                         "choose another", LOCK)
     except OSError as error:
         raise GanError(f"--out {out}: cannot be written: {error.strerror}; choose another") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise GanError(f"--out {out}: another run is training into this folder; wait for it, or choose another") \
-                from None
+    with lock:
         if overwrite:
             _delete_ours(out)
         yield
-    finally:
-        os.close(handle)
 
 
 def _delete_ours(out: Path) -> None:

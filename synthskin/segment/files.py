@@ -24,10 +24,11 @@ from synthskin.dataset.photo import ENDINGS, load_photo
 from synthskin.dataset.preview import MAX_TILES, write_preview
 from synthskin.dataset.reader import Dataset, Progress, bounding_box, open_dataset
 from synthskin.dataset.writer import DatasetWriter
+from synthskin.files import write_whole
 from synthskin.segment import confidence as conf
 from synthskin.segment.data import collect, joined
 from synthskin.segment.errors import SegmentError
-from synthskin.segment.network import read_bytes, write_atomically
+from synthskin.segment.network import read_bytes
 from synthskin.segment.predict import Prediction, Segmenter
 from synthskin.segment.settings import TrainSettings
 from synthskin.segment.train import score_items
@@ -105,10 +106,10 @@ def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path
                         raise SegmentError(f"{pictures[name]}: {error}; --skip-bad leaves it out") from None
                     left_out[str(pictures[name])] = str(error)
             for name, image, one in zip(names, images, segmenter.predict(images, batch), strict=True):
-                write_atomically(out / "masks" / f"{name}.png", png_bytes(_bytes(one.mask)))
+                write_whole(out / "masks" / f"{name}.png", png_bytes(_bytes(one.mask)), SegmentError)
                 if probability:
                     levels = (one.probability * 255).round().astype(np.uint8)
-                    write_atomically(out / "probabilities" / f"{name}.png", png_bytes(levels))
+                    write_whole(out / "probabilities" / f"{name}.png", png_bytes(levels), SegmentError)
                 rows[name] = _row(name, pictures[name], image, one, segmenter)
             if progress is not None:
                 progress.step(len(kept) + start + len(names))
@@ -116,8 +117,9 @@ def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path
         if progress is not None:
             progress.stop()
         text = "".join(json.dumps(rows[name], ensure_ascii=False) + "\n" for name in sorted(rows))
-        write_atomically(out / ROWS, text.encode())
-    write_atomically(out / "preview.png", _sheet({n: p for n, p in pictures.items() if n in rows}, out / "masks", rows))
+        write_whole(out / ROWS, text.encode(), SegmentError)
+    write_whole(out / "preview.png", _sheet({n: p for n, p in pictures.items() if n in rows}, out / "masks", rows),
+                SegmentError)
     return Predicted(len(kept) + len(missing) - len(left_out), len(missing) - len(left_out), left_out)
 
 

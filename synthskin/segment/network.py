@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,11 +10,13 @@ from typing import Any, Final
 import torch
 from monai.networks.nets.unet import UNet
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 
+from synthskin.files import json_bytes, parse_json, write_whole
 from synthskin.segment.errors import SegmentError
 from synthskin.segment.settings import STRIDE
+from synthskin.training_state import tensor_bytes
 
 FORMAT: Final = "synthskin segmenter"
 FORMAT_VERSION: Final = 1
@@ -54,21 +54,6 @@ def working_shape(height: int, width: int, size_px: int) -> tuple[int, int]:
     return h, w
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """The file is there whole or not at all; raises SegmentError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SegmentError(f"{path}: cannot be written: {error.strerror or error}; free or fix it, then give the same "
-                           "command again") from None
-
-
 def half_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights as they are shipped: float16, contiguous, on the CPU."""
     return {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in sorted(state.items())}
@@ -76,11 +61,10 @@ def half_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def save_model(directory: Path, weights: Mapping[str, Tensor], card: dict[str, Any]) -> None:
     """Weights first, card last (it holds their SHA-256); raises SegmentError."""
-    data = save(dict(weights), metadata={"format": "pt"})
+    data = tensor_bytes(weights, {"format": "pt"})
     card = {**card, "weights_sha256": hashlib.sha256(data).hexdigest()}
-    write_atomically(directory / WEIGHTS, data)
-    text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(directory / CARD, text.encode())
+    write_whole(directory / WEIGHTS, data, SegmentError)
+    write_whole(directory / CARD, json_bytes(card), SegmentError)
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -129,7 +113,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -
 def parse_card(data: bytes, name: str) -> dict[str, Any]:
     """card.json; raises SegmentError where it is none or lacks what prediction needs."""
     try:
-        card = json.loads(data, parse_constant=_no_constant)
+        card = parse_json(data)
     except (ValueError, RecursionError) as error:
         raise SegmentError(f"{name}: not JSON: {error}") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("format_version") != FORMAT_VERSION:
@@ -148,7 +132,3 @@ def parse_card(data: bytes, name: str) -> dict[str, Any]:
     if not good:
         raise SegmentError(f"{name}: settings, calibration or weights_sha256 are missing or cannot be")
     return card
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a finite number")

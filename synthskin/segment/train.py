@@ -11,10 +11,8 @@ Order, augmentation and split follow from (seed, step) alone, so that a continue
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -26,11 +24,11 @@ import numpy as np
 import torch
 from monai.losses.dice import DiceCELoss
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from synthskin import __version__
 from synthskin.dataset.reader import Progress
+from synthskin.files import LOCK, FolderLock, json_bytes, write_whole
 from synthskin.segment import confidence as conf
 from synthskin.segment.augment import augment
 from synthskin.segment.data import Cache, Collection, collect, data_card, joined, read_item
@@ -46,10 +44,10 @@ from synthskin.segment.network import (
     logits,
     save_model,
     tensors_of,
-    write_atomically,
 )
 from synthskin.segment.predict import Segmenter, load_segmenter, pick_device, tidy
 from synthskin.segment.settings import TrainSettings
+from synthskin.training_state import tensor_bytes
 
 TRAINING: Final = "training"
 STATE: Final = "state.safetensors"
@@ -203,9 +201,8 @@ def _save(state: _State, path: Path, digest: str) -> None:
         for key, value in state.optimiser.state_dict()["state"].get(number, {}).items():
             assert parameter.shape == value.shape or value.ndim == 0
             tensors[f"optimiser.{key}.{name}"] = value
-    data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-                metadata={"synthskin": json.dumps({"step": state.step, "log": state.log, "data": digest})})
-    write_atomically(path, data)
+    note = {"synthskin": json.dumps({"step": state.step, "log": state.log, "data": digest})}
+    write_whole(path, tensor_bytes(tensors, note), SegmentError)
 
 
 def _load(state: _State, path: Path, digest: str) -> None:
@@ -324,7 +321,7 @@ def _check_same(path: Path, wanted: dict[str, Any]) -> None:
         except (OSError, ValueError, AssertionError):
             raise SegmentError(f"{path}: is damaged; start anew with --overwrite") from None
         _refuse_other(there, wanted, path.parent.parent)
-    write_atomically(path, (json.dumps(wanted, indent=1) + "\n").encode())
+    write_whole(path, json_bytes(wanted), SegmentError)
 
 
 def _refuse_other(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
@@ -343,29 +340,23 @@ def _refuse_other(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> N
 @contextlib.contextmanager
 def _folder(out: Path, overwrite: bool) -> Iterator[None]:
     """The model's folder, made and locked; raises SegmentError where it is another's."""
-    ours = {CARD, WEIGHTS, TRAINING, ".lock"}
+    ours = {CARD, WEIGHTS, TRAINING, LOCK}
     try:
         out.mkdir(parents=True, exist_ok=True)
         others = sorted(p.name for p in out.iterdir() if p.name not in ours and not p.name.startswith("."))
         if others:
             raise SegmentError(f"{out}: holds other files ({others[0]}); choose a new or empty --out")
-        handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = FolderLock(out, SegmentError, f"{out}: another training writes there; wait for it, or choose another "
+                                             "--out")
     except OSError as error:
         raise SegmentError(f"{out}: cannot be made or written: {error.strerror or error}; choose another --out") \
             from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SegmentError(f"{out}: another training writes there; wait for it, or choose another --out") from None
+    with lock:
         if overwrite:
             for name in (CARD, WEIGHTS):
                 (out / name).unlink(missing_ok=True)
             shutil.rmtree(out / TRAINING, ignore_errors=True)
         yield
-    finally:
-        (out / ".lock").unlink(missing_ok=True)
-        os.close(handle)
 
 
 @contextlib.contextmanager

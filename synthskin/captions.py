@@ -6,7 +6,6 @@ counterfactual share their words and differ in the facts alone. What is not know
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from synthskin.conventions import ARTEFACTS, HEALTHY
 from synthskin.draw import hash_uniform
+from synthskin.files import write_whole
 
 #: Words for ITA classes 1..6 (Chardon 1991; Del Bino & Bernerd 2013).
 TONE_WORDS: Final = ("very light", "light", "intermediate", "tan", "brown", "dark")
@@ -302,14 +302,7 @@ def write_questions(directory: Path, out: Path, varied: bool = True) -> tuple[in
         asked += len(made)
         entry = {"file_name": sample.row["file_name"], "caption": caption(facts, varied), "questions": made}
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
-    temporary = out.with_name(out.name + ".part")
-    try:
-        temporary.write_text("".join(lines), encoding="utf-8")
-        temporary.replace(out)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise DatasetError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
+    write_whole(out, "".join(lines).encode(), DatasetError, "choose another --out")
     return len(lines), asked
 
 

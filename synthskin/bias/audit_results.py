@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,9 @@ from synthskin.bias.audit import LEAST_AUC, LEVEL, SMALL, STRONG, Audit, Effect,
 from synthskin.bias.audit_causes import Cause
 from synthskin.bias.audit_model import Model
 from synthskin.bias.audit_pictures import Judged
+from synthskin.bias.errors import BiasError
 from synthskin.bias.statistics import Interval
+from synthskin.files import json_bytes, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +86,23 @@ def of_flip(flip: Flip) -> dict[str, Any]:
 
 
 def write_results(folder: Path, audit: Audit, settings: Settings) -> dict[str, Any]:
-    """Write the four files whole; returns the JSON."""
+    """Write the four files whole into a folder that exists; returns the JSON. Raises BiasError."""
     data = to_dict(audit, settings)
     threshold = settings.model.preprocess.decides_at
-    write_whole(folder / "results.json", (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+    write_whole(folder / "results.json", json_bytes(data, 2), BiasError)
     write_whole(folder / "results.csv", _csv(
         ("cause", "role", "verdict", "dp", "dp_low", "dp_high", "p_holm", "lowest_at", "highest_at", "swing",
          "flips", "flips_low", "flips_high", "lesions", "linked"),
         ((e.cause.name, e.cause.role, e.verdict, *_three(e.dp), _number(e.dp.p_holm), e.cause.values[e.pair[0]],
           e.cause.values[e.pair[1]], _number(e.swing), *_three(e.flips), e.lesions, " ".join(e.links))
-         for e in audit.effects)))
+         for e in audit.effects)), BiasError)
     write_whole(folder / "curves.csv", _csv(
         ("cause", "value", "unit", "p", "p_low", "p_high", "flips_against_reference", "lesions"),
         ((e.cause.name, value, e.cause.unit, *_three(point), _number(flips), e.lesions) for e in audit.effects
-         for value, point, flips in zip(e.cause.values, e.curve, e.flips_at, strict=True))))
+         for value, point, flips in zip(e.cause.values, e.curve, e.flips_at, strict=True))), BiasError)
     write_whole(folder / "predictions.csv", _csv(
-        ("set", "value", "group", "diagnosis", "picture", "p", "decision"), _predictions(settings, threshold)))
+        ("set", "value", "group", "diagnosis", "picture", "p", "decision"), _predictions(settings, threshold)),
+                BiasError)
     return data
 
 
@@ -113,14 +114,6 @@ def _predictions(settings: Settings, threshold: float) -> Iterable[tuple[Any, ..
             value = "" if cause is None else cause.values[row["index"] % len(cause.values)]
             yield (name, value, row["group_id"], row["diagnosis"], row["file_name"], _number(float(p)),
                    int(p >= threshold))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Under a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

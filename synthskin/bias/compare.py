@@ -6,8 +6,7 @@ lesions found by one method, tone by `synthskin.bias.tone`. Results go to OUT/re
 
 from __future__ import annotations
 
-import json
-import os
+import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from synthskin.bias.compare_load import Loaded, agree_on_masks, chosen, find_ite
 from synthskin.bias.compare_metrics import Distances, Neighbours, distances, neighbours, standardised
 from synthskin.bias.errors import BiasError
 from synthskin.bias.features import embed, load_features
+from synthskin.files import json_bytes, write_whole
 
 LEAST_OF_A_GROUP: Final = 10
 
@@ -194,14 +194,11 @@ def _mean_lab(loaded: Loaded, part: str, pick: NDArray[np.bool_]) -> NDArray[np.
 def _write(result: Comparison, out: Path) -> None:
     from synthskin.bias.compare_page import neighbour_sheet, page_of
 
-    out.mkdir(parents=True, exist_ok=True)
     page_of(result).write(out / "report.html")
-    part = out / ".neighbours.part.png"
-    neighbour_sheet(result).save(part)
-    os.replace(part, out / "neighbours.png")
-    part = out / ".results.json.part"
-    part.write_text(json.dumps(result.results(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, out / "results.json")
+    sheet = io.BytesIO()
+    neighbour_sheet(result).save(sheet, "PNG")
+    write_whole(out / "neighbours.png", sheet.getvalue(), BiasError)
+    write_whole(out / "results.json", json_bytes(result.results()), BiasError)
 
 
 def _about(loaded: Loaded) -> dict[str, Any]:

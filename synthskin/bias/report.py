@@ -21,7 +21,6 @@ import base64
 import html
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 
 from synthskin.bias.errors import BiasError
 from synthskin.bias.report_plots import ID, Plot
+from synthskin.files import write_whole
 
 MAX_PICTURE_PX: Final = 384  # longest side of a picture in the page; larger ones are reduced
 Cell = str | int | float | None
@@ -151,13 +151,11 @@ class Page:
 
     def write(self, path: Path) -> Path:
         """Whole or not at all; raises BiasError if it cannot be written."""
-        part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(self.html(), encoding="utf-8")
-            os.replace(part, path)
         except OSError as error:
             raise BiasError(f"{path}: cannot be written: {error.strerror or error}") from None
+        write_whole(path, self.html().encode(), BiasError)
         return path
 
 

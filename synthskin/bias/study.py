@@ -11,15 +11,12 @@ and the data, so a study that was killed and continued ends with the same result
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,8 +38,9 @@ from synthskin.bias.study_data import (
 )
 from synthskin.bias.study_file import StudySpec
 from synthskin.dataset.reader import Progress
+from synthskin.files import LOCK, FolderLock, json_bytes, write_whole
 
-OURS: Final = ("study.json", "runs", "results.json", "results.csv", "report.html", "data", ".lock")
+OURS: Final = ("study.json", "runs", "results.json", "results.csv", "report.html", "data", LOCK)
 MakeProgress = Callable[[str, str], Progress]  # (verb, unit)
 
 
@@ -66,7 +64,7 @@ def run_study(spec: StudySpec, folders: Mapping[str, Path], out: Path, progress:
     with _locked(out):
         if overwrite:
             for name in OURS:
-                if name not in ("data", ".lock"):
+                if name not in ("data", LOCK):
                     _remove(out / name)
         sets = {name: load_pictures(spec, name, folders[name], progress and progress(f"reading {name},", "pictures"))
                 for name in _used(spec)}
@@ -74,7 +72,8 @@ def run_study(spec: StudySpec, folders: Mapping[str, Path], out: Path, progress:
         for parts in repeats:
             check_leaks(spec, sets, parts)
         _check_tests(spec, sets, repeats)
-        _write(out / "study.json", _json({"study": spec.model_dump(), "data": _hashes(sets), "versions": versions()}))
+        told = {"study": spec.model_dump(), "data": _hashes(sets), "versions": versions()}
+        write_whole(out / "study.json", json_bytes(_finite(told)), BiasError)
         made = 0
         for arm in spec.arms:
             for position, seed in enumerate(spec.seeds):
@@ -85,7 +84,7 @@ def run_study(spec: StudySpec, folders: Mapping[str, Path], out: Path, progress:
 
         tables, runs = _tables(spec, sets, out)
         results = results_of(spec, sets, tables, repeats)
-        _write(out / "results.json", _json(results))
+        write_whole(out / "results.json", json_bytes(_finite(results)), BiasError)
         write_tables(results, out / "results.csv")
         write_report(spec, sets, tables, runs, results, out / "report.html")
     return StudyResult(out, made, len(spec.arms) * len(spec.seeds) - made, results)
@@ -103,6 +102,14 @@ def prepare(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BiasError(f"{out}: cannot be made: {error.strerror}") from None
+
+
+def _locked(out: Path) -> FolderLock:
+    try:
+        return FolderLock(out, BiasError, f"{out}: another run of a study is writing there; wait for it or choose "
+                                          "another --out")
+    except OSError as error:
+        raise BiasError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
 
 
 def versions() -> dict[str, str]:
@@ -187,10 +194,10 @@ def _one(spec: StudySpec, arm: str, seed: int, sets: Mapping[str, Pictures], par
         found[name] = scores_of.score(spec, data, at, predict(spec, network, images), threshold)
     content = scores_of.to_bytes(found)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "scores.npz", content)
+    write_whole(folder / "scores.npz", content, BiasError)
     done = {"identity": identity, "sha256": hashlib.sha256(content).hexdigest(), "threshold": threshold,
             "trained_on": {d.name: len(at) for d, at, _ in sources}, "seconds": round(time.monotonic() - started, 1)}
-    _write(folder / "done.json", _json(done))
+    write_whole(folder / "done.json", json_bytes(_finite(done)), BiasError)
     return 1
 
 
@@ -232,10 +239,6 @@ def _tables(spec: StudySpec, sets: Mapping[str, Pictures], out: Path
     return tables, runs
 
 
-def _json(value: Any) -> bytes:
-    return (json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
 def _finite(value: Any) -> Any:
     """NaN becomes null; NumPy numbers become Python's."""
     if isinstance(value, Mapping):
@@ -247,32 +250,8 @@ def _finite(value: Any) -> Any:
     return int(value) if isinstance(value, np.integer) else value
 
 
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise BiasError(f"{path}: cannot be written: {error.strerror or error}; the same command again continues"
-                        ) from None
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    with open(out / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BiasError(f"{out}: another run of a study is writing there; wait for it or choose another --out"
-                            ) from None
-        yield

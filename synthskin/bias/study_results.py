@@ -6,7 +6,6 @@ import csv
 import io
 import itertools
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from synthskin.bias.groups import Grouping, make_grouping
 from synthskin.bias.study_data import Parts, Pictures
 from synthskin.bias.study_file import METRICS, StudySpec
 from synthskin.bias.study_scores import Table, blank
+from synthskin.files import write_whole
 
 NOT_CLINICAL: Final = "Made on synthetic pictures: not clinical evidence."
 _SHARES: Final = ("accuracy", "sensitivity", "specificity")
@@ -232,7 +232,7 @@ def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_tables(results: Mapping[str, Any], path: Path) -> None:
-    """results.csv: a row an estimate or comparison, numbers in full."""
+    """results.csv: a row an estimate or comparison, numbers in full. Raises BiasError."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, _COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
     writer.writeheader()
@@ -242,9 +242,7 @@ def write_tables(results: Mapping[str, Any], path: Path) -> None:
     for row in rows:
         writer.writerow({key: "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
                          for key, value in {**row, "estimate": row.get("estimate", row.get("value"))}.items()})
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(buffer.getvalue(), encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, buffer.getvalue().encode(), BiasError)
 
 
 def sentence(found: Mapping[str, Any]) -> str:

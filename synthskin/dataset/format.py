@@ -25,6 +25,7 @@ from synthskin.conventions import (
     MASK_STATUS,
     MODALITIES,
 )
+from synthskin.files import parse_json
 
 FORMAT_VERSION: Final = 1
 MAX_ROW_BYTES: Final = 1_000_000
@@ -174,7 +175,7 @@ def parse_row(line: str | bytes) -> dict[str, Any]:
     if len(line) > MAX_ROW_BYTES:
         raise DatasetError(f"longer than {MAX_ROW_BYTES} bytes")
     try:
-        row = json.loads(line, parse_constant=_no_constant)
+        row = parse_json(line)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
@@ -232,16 +233,12 @@ def _check_consistency(row: Mapping[str, Any]) -> list[str]:
     if not row["caption"].strip() or "\n" in row["caption"]:
         faults.append("caption: one sentence on one line is needed")
     try:
-        params = json.loads(row["params"], parse_constant=_no_constant)
+        params = parse_json(row["params"])
     except (ValueError, RecursionError):
         params = None
     if not isinstance(params, dict):
         faults.append("params: JSON text of an object is needed")
     return faults
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a finite number")
 
 
 def short(value: Any) -> str:

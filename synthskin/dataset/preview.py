@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +13,7 @@ from PIL import Image
 from synthskin.dataset.encode import png_bytes, read_png
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.reader import iter_rows, read_card, safe_path
+from synthskin.files import write_whole
 
 MAX_TILES: Final = 64
 MAX_SHEET_PX: Final = 1600
@@ -66,16 +64,5 @@ def write_preview(directory: Path, out: Path | None = None) -> Path:
     """Write the contact sheet to `out`, or to preview.png in the set; gives the path. Raises DatasetError."""
     data = preview_png(directory)
     target = out if out is not None else safe_path(directory, "preview.png")
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=".preview", dir=target.parent)  # new: no link is followed
-        with open(handle, "wb") as out_file:
-            out_file.write(data)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, target)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-        raise DatasetError(f"{target}: cannot be written: {error.strerror}; choose another --out") from None
+    write_whole(target, data, DatasetError, "choose another --out")
     return target

@@ -25,6 +25,7 @@ from synthskin.dataset.card import Card, readme
 from synthskin.dataset.encode import EncodedSample
 from synthskin.dataset.format import MAX_ROW_BYTES, NAME_PATTERN, DatasetError, parse_row
 from synthskin.dataset.reader import check_files, read_card, safe_path
+from synthskin.files import FolderLock
 
 LOCK: Final = ".synthskin.lock"
 TEMP: Final = ".synthskin-tmp"
@@ -102,7 +103,7 @@ class DatasetWriter:
         self._overwrite = overwrite
         self._rows: dict[int, tuple[int, int]] = {}  # index: offset and length of its line, the line end left out
         self._metadata: int | None = None  # descriptor, unbuffered: nothing may be written later than it is asked for
-        self._lock: int | None = None
+        self._lock: FolderLock | None = None
 
     @property
     def finished(self) -> frozenset[int]:
@@ -112,7 +113,8 @@ class DatasetWriter:
         check_target(self.directory, self.card, self._overwrite)
         with _told(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._lock = _take_lock(self.directory)
+            self._lock = FolderLock(self.directory, DatasetError, f"{self.directory}: another run is writing into this "
+                                    "folder; wait for it, or choose another --out", LOCK)
         try:
             check_target(self.directory, self.card, self._overwrite)
             with _told(self.directory):
@@ -265,12 +267,11 @@ class DatasetWriter:
                                "back or choose another --out, and give the same command again")
 
     def _is_ours(self) -> bool:
-        pairs = [(self._lock, LOCK)]
-        if self._metadata is not None:
-            pairs.append((self._metadata, "metadata.jsonl"))
+        if self._lock is None or not self._lock.is_there():
+            return False
         try:
-            return all(handle is not None and os.path.samestat(os.fstat(handle), os.lstat(self.directory / name))
-                       for handle, name in pairs)
+            return self._metadata is None or os.path.samestat(os.fstat(self._metadata),
+                                                              os.lstat(self.directory / "metadata.jsonl"))
         except OSError:
             return False
 
@@ -283,9 +284,7 @@ class DatasetWriter:
                 with contextlib.suppress(OSError, DatasetError):
                     _empty_temp(self.directory)
                     (self.directory / TEMP).rmdir()
-                with contextlib.suppress(OSError):
-                    (self.directory / LOCK).unlink()
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
 
@@ -297,27 +296,6 @@ def _write_all(handle: int, data: bytes) -> None:
         if written == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         view = view[written:]
-
-
-def _take_lock(directory: Path) -> int:
-    """Lock the folder for this process. The system drops the lock when the process ends, however it ends."""
-    import fcntl
-
-    path = directory / LOCK
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise DatasetError(f"{directory}: another run is writing into this folder; wait for it, "
-                               "or choose another --out") from None
-        try:
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
-                return handle
-        except FileNotFoundError:
-            pass  # the other run removed it between our open and our lock
-        os.close(handle)
 
 
 def _empty_temp(directory: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthskin.dataset.encode import png_bytes
+from synthskin.files import json_bytes, write_whole
 from synthskin.gates.errors import GateError
 from synthskin.gates.panel import Decision, Tally
 
@@ -58,11 +58,11 @@ class Explainer:
             handle.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
 
     def finish(self, tally: Tally, settings: dict[str, Any], head: str = "") -> Path:
-        """Write report.json and report.html; gives the page."""
+        """Write report.json and report.html; gives the page. Raises GateError."""
         report = {"settings": settings, **tally.to_json()}
-        _replace(self.folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        write_whole(self.folder / "report.json", json_bytes(report), GateError)
         page = self.folder / "report.html"
-        _replace(page, _page(report, self._lines, head))
+        write_whole(page, _page(report, self._lines, head).encode(), GateError)
         return page
 
 
@@ -77,12 +77,6 @@ def thumbnail(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, side_px:
         core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         tile[inside & ~core] = _OUTLINE_RGB
     return tile
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _page(report: dict[str, Any], lines: list[dict[str, Any]], head: str) -> str:

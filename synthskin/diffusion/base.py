@@ -6,7 +6,6 @@ Weights are read from safetensors only. A base with 9 input channels (inpainting
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from synthskin.diffusion.errors import DiffusionError
+from synthskin.files import read_json
 
 #: What model_index.json calls pipelines this package can train and sample.
 _FAMILIES: Final = {
@@ -160,13 +160,7 @@ def _model_index(name: str, local: bool) -> dict[str, Any]:
         if not path.is_file():
             raise DiffusionError(f"{name}: is not a diffusers folder (no model_index.json); give the folder that "
                                  "`save_pretrained` or `synthskin diffusion quickstart` wrote")
-        try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DiffusionError(f"{path}: is damaged: {str(error)[:120]}") from None
-        if not isinstance(index, dict):
-            raise DiffusionError(f"{path}: is damaged: not a JSON object")
-        return index
+        return read_json(path, DiffusionError)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise DiffusionError(f"{name}: there is no such folder, and it is no hub id (OWNER/NAME); give a local folder, "
                              "or make one with `synthskin diffusion quickstart`")
@@ -199,10 +193,10 @@ def _unreachable(name: str, error: Exception) -> DiffusionError:
 def _licences(name: str, local: bool, licence: str | None, kind: str) -> tuple[list[str], list[str]]:
     card = Path(name) / BASE_CARD
     if local and card.is_file():
+        told = read_json(card, DiffusionError)
         try:
-            told = json.loads(card.read_text(encoding="utf-8"))
             licences, attribution = list(map(str, told["licences"])), list(map(str, told["attribution"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise DiffusionError(f"{card}: is damaged: {str(error)[:120]}") from None
         return licences + ([licence] if licence and licence not in licences else []), attribution
     return [licence or _LICENCES[kind]], [f"base model {Path(name).name if local else name}"]

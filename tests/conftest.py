@@ -1,13 +1,17 @@
+import os
 import sys
 from pathlib import Path
 
+# One thread, here and in the processes that tests start: sums, and so the bytes that are compared, depend on how many.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # `standin` must be importable, also by worker processes
 
-settings.register_profile("quick", max_examples=60, deadline=None)
+settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quick")
 
 OWN = """

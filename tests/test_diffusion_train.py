@@ -46,7 +46,7 @@ def test_a_killed_training_goes_on_bit_for_bit(data, tmp_path):
     killed = tmp_path / "killed"
     code = (f"from synthskin.diffusion import TrainOptions, train_lora; from pathlib import Path; import time\n"
             f"train_lora([Path({str(data)!r})], {str(trained_base())!r}, Path({str(killed)!r}), "
-            f"TrainOptions(**{options!r}), stop_after=lambda step: time.sleep(0.15))")
+            f"TrainOptions(**{options!r}), stop_after=lambda step: time.sleep(0.15 if step < 10 else 600))")
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
     log = killed / "training/losses.jsonl"
     deadline = time.monotonic() + 120
@@ -56,7 +56,7 @@ def test_a_killed_training_goes_on_bit_for_bit(data, tmp_path):
     assert process.wait() == -signal.SIGKILL
     assert not (killed / "synthskin_lora.json").exists()
     at = json.loads((killed / "training/state.json").read_text())["step"]
-    assert 3 <= at < 14
+    assert 3 <= at <= 9
     result = train_lora([data], str(trained_base()), killed, TrainOptions(**options))
     assert result.resumed_at == at
     for name in ("training/losses.jsonl", "pytorch_lora_weights.safetensors", "mask_input.safetensors",

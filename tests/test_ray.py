@@ -165,7 +165,7 @@ def test_failed_samples_are_printed_with_exit_3(tmp_path, monkeypatch, capsys):
 def test_no_cluster_at_the_address_is_one_line(tmp_path, address):
     done = subprocess.run(
         [sys.executable, "-m", "synthskin.cli", "render", "--n", "1", "--out", "x", "--executor", "ray",
-         "--ray-address", address], capture_output=True, text=True, cwd=tmp_path, timeout=60,
+         "--ray-address", address], capture_output=True, text=True, cwd=tmp_path, timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1 and "ray start --head" in done.stderr, done.stderr

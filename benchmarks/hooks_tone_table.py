@@ -39,7 +39,7 @@ INVERSE_NODES = 17
 DOMAIN = 1.25
 FLOOR = 5e-4
 NOISE_RELATIVE, NOISE_ABSOLUTE, BLOOD_SIGMA = 0.05, 0.012, 0.35
-VARYING = ("blood_fraction", "epidermis_thickness_um", "scattering_scale", "dermis_thickness_mm")
+VARYING = ("blood_fraction", "epidermis_thickness_um", "scattering_scale", "epidermis_scattering", "dermis_thickness_mm")
 
 
 def median_skin(name: str) -> Skin:
@@ -56,7 +56,7 @@ def tone_line() -> tuple[list[Skin], np.ndarray]:
         values = {name: float(np.interp(log_fraction, at, [asdict(s)[name] for s in medians])) for name in VARYING}
         return replace(medians[0], melanosome_fraction=float(np.exp(log_fraction)), **values)
 
-    fine = [skin(x) for x in np.linspace(np.log(0.0035), np.log(0.59), 240)]
+    fine = [skin(x) for x in np.linspace(np.log(0.001), np.log(0.59), 280)]
     ita = flat_skin.ita_of_skins(fine)
     if not (np.diff(ita) < 0).all() or ita[0] < ITA_DEG[0] or ita[-1] > ITA_DEG[-1]:
         raise SystemExit(f"the tone line runs from {ita[0]:.1f} to {ita[-1]:.1f} degrees: widen its melanin range")

@@ -26,7 +26,7 @@ RANGES = {
     "dermal_depth_um": (25.0, 250.0, False), "blood_factor": (0.5, 5.0, True), "corneal_um": (0.02, 14.0, True),
     "deep_um": (0.02, 25.0, True), "deep_depth_um": (15.0, 250.0, False), "vessel_um": (0.5, 500.0, True),
     "vessel_depth_um": (0.0, 220.0, False), "crust_um": (0.5, 60.0, True), "keratin_um": (1.0, 130.0, False),
-    "keratin_scale": (1.0, 6.0, False), "thickening_um": (-65.0, 130.0, False), "skin_melanin": (0.0, 1.0, False),
+    "keratin_scale": (1.0, 12.0, False), "thickening_um": (-65.0, 130.0, False), "skin_melanin": (0.0, 1.0, False),
     "dermal_scale": (1.0, 2.5, False),
 }
 

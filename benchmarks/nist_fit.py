@@ -51,7 +51,7 @@ PARAMETERS = (
     ),
     Parameter("blood_fraction", 0.001, 0.07, True, 0.008, 1.5, "Jacques 2013: 0.002-0.07, Svaasand 1995"),
     Parameter("oxygenation", 0.0, 1.0, False, 0.65, 0.12, "by definition"),
-    Parameter("scattering_scale", 0.35, 2.0, True, 1.3, 0.3, "Jacques 2013: mu_s'(500 nm) 16-90 cm^-1 over 45.3"),
+    Parameter("scattering_scale", 0.35, 2.0, True, 1.3, 0.1, "Jacques 2013: mu_s'(500 nm) 16-90 cm^-1 over 45.3"),
     Parameter("scattering_power", 0.7, 2.5, False, 1.1, 0.09, "Jacques 2013: 0.7-2.5"),
     Parameter("vessel_radius_um", 0.0, 50.0, False, 8.0, 2.0, "van Veen 2002; Braverman 1997: 2.5-50 um"),
     Parameter("dermis_thickness_mm", 0.6, 3.0, True, 1.6, 0.15, "Laurent 2007; Lee & Hwang 2002: 0.6-3 mm"),

@@ -18,13 +18,14 @@ def test_henyey_greenstein_integrates_to_one_and_gives_back_g(g: float) -> None:
 
 def test_fine_zone_keeps_the_reduced_scattering() -> None:
     nm = np.array([430.0, 550.0, 640.0])
-    reduced = scattering.fine_zone_mu_s_per_mm(nm, 1.2) * (1.0 - scattering.FINE_ZONE_G)
-    assert reduced == pytest.approx(scattering.epidermis_mu_s_prime_per_mm(nm, 1.2))
+    reduced = scattering.fine_zone_mu_s_per_mm(nm, 0.6) * (1.0 - scattering.FINE_ZONE_G)
+    assert reduced == pytest.approx(0.6 * scattering.epidermis_mu_s_prime_per_mm(nm))
 
 
 def test_papillary_scale_is_exact_at_its_reference() -> None:
     nm = scattering.PAPILLARY_REFERENCE_NM
-    scaled = scattering.epidermis_mu_s_prime_per_mm(nm, 1.3) * scattering.papillary_scale(1.1)
+    zone = scattering.fine_zone_mu_s_per_mm(nm, 0.6) * scattering.papillary_scale(1.3, 1.1, 0.6)
+    scaled = zone * (1.0 - scattering.FINE_ZONE_G)
     assert float(scaled) == pytest.approx(float(scattering.dermis_mu_s_prime_per_mm(nm, 1.3, 1.1)))
 
 

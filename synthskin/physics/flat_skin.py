@@ -71,13 +71,14 @@ def layers(
     baseline = absorption.baseline_mu_a_per_mm(wavelength)
     blood = absorption.packed_blood_mu_a_per_mm(wavelength, column("oxygenation"), column("vessel_radius_um"))
     scale, power = column("scattering_scale"), column("scattering_power")
+    of_epidermis = column("epidermis_scattering")
 
     def tissue(melanin: ArrayLike, blood_fraction: ArrayLike) -> F64:
         return absorption.tissue_mu_a_per_mm(melanin, blood_fraction, melanosome, blood, baseline)
 
     through = column_melanin * (1.0 - share) / living
     dermis_mu_a = tissue(0.0, column("blood_fraction")) + np.asarray(extra_dermis_per_mm, np.float64)
-    epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(wavelength, scale)
+    epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(wavelength, of_epidermis)
     dermis_mu_s = scattering.dermis_mu_s_prime_per_mm(wavelength, scale, power)
     hypodermis_mu_s = scattering.hypodermis_mu_s_prime_per_mm(wavelength)
     deep_g = scattering.FINE_ZONE_G if anisotropic_everywhere else 0.0
@@ -96,7 +97,7 @@ def layers(
             epidermis_mu_s,
             epidermis_mu_s,
             epidermis_mu_s,
-            epidermis_mu_s * scattering.papillary_scale(power),
+            epidermis_mu_s * scattering.papillary_scale(scale, power, of_epidermis),
             dermis_mu_s / (1.0 - deep_g),
             hypodermis_mu_s / (1.0 - deep_g),
         ),

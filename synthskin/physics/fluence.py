@@ -38,9 +38,9 @@ PROBE_PATHS = 16
 SHADE_BLUR_MM = 0.2
 #: True over diffuse mean radiance: its logarithm from `regressors`, the other two terms over it, and how far skins
 #: stray from these (benchmarks/ending_law.py, results/ending_law.txt)
-FACTOR_LAW = (-0.3757, 0.1283, 0.0368, -0.0711, 0.0623, -0.3813)
-USUAL_FIT = (1.0, -0.042, -0.094)
-USUAL_SD = (0.030, 0.040, 0.111)
+FACTOR_LAW = (-0.3334, 0.1179, 0.0269, -0.0421, 0.3223, -0.3520)
+USUAL_FIT = (1.0, -0.040, -0.092)
+USUAL_SD = (0.027, 0.028, 0.135)
 
 
 def level_edges(top_mm: float) -> F32:

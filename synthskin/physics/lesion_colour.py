@@ -29,17 +29,18 @@ from synthskin.record import Skin
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
-#: The skin on which masks are defined: the middle of preset fst2, ITA 50 degrees.
+#: The skin on which masks are defined: the middle of preset fst2, ITA 48 degrees.
 REFERENCE_SKIN = Skin(
-    melanosome_fraction=0.014,
+    melanosome_fraction=0.0108,
     basal_melanin_share=0.6,
-    blood_fraction=0.0125,
-    oxygenation=0.65,
+    blood_fraction=0.0141,
+    oxygenation=0.57,
     epidermis_thickness_um=70.0,
     dermis_thickness_mm=1.8,
-    scattering_scale=1.3,
-    scattering_power=1.1,
-    vessel_radius_um=5.0,
+    scattering_scale=1.55,
+    epidermis_scattering=0.5,
+    scattering_power=1.05,
+    vessel_radius_um=8.0,
 )
 SCALE_UM = 0.3
 JUNCTION_LIMIT = 0.65  # melanosome fraction at which a junctional layer starts to thicken (anatomy)
@@ -113,8 +114,10 @@ def build_table(
     melanosome = absorption.melanosome_mu_a_per_mm(wavelength)
     baseline = absorption.baseline_mu_a_per_mm(wavelength)
     packed = absorption.packed_blood_mu_a_per_mm(wavelength, skin.oxygenation, skin.vessel_radius_um)
-    epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(wavelength, skin.scattering_scale)
-    papillary_mu_s = epidermis_mu_s * scattering.papillary_scale(skin.scattering_power)
+    epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(wavelength, skin.epidermis_scattering)
+    papillary_mu_s = epidermis_mu_s * scattering.papillary_scale(
+        skin.scattering_scale, skin.scattering_power, skin.epidermis_scattering
+    )
     dermis_mu_s = scattering.dermis_mu_s_prime_per_mm(wavelength, skin.scattering_scale, skin.scattering_power)
     g = scattering.FINE_ZONE_G
     corneum, basal = corneum_thickness_um(skin) / 1000.0, basal_thickness_um(skin) / 1000.0

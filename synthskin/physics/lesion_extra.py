@@ -121,8 +121,10 @@ def exact_log_xyz(table: F64, skin: Skin, cosines: int = 8) -> F64:
     melanosome = absorption.melanosome_mu_a_per_mm(nm)
     baseline = absorption.baseline_mu_a_per_mm(nm)
     packed = absorption.packed_blood_mu_a_per_mm(nm, skin.oxygenation, skin.vessel_radius_um)
-    epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(nm, skin.scattering_scale)
-    papillary_mu_s = epidermis_mu_s * scattering.papillary_scale(skin.scattering_power)
+    epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(nm, skin.epidermis_scattering)
+    papillary_mu_s = epidermis_mu_s * scattering.papillary_scale(
+        skin.scattering_scale, skin.scattering_power, skin.epidermis_scattering
+    )
     dermis_mu_s = scattering.dermis_mu_s_prime_per_mm(nm, skin.scattering_scale, skin.scattering_power)
     g = scattering.FINE_ZONE_G
 

@@ -72,12 +72,14 @@ def optics_of(skin: Skin) -> walk.Optics:
         melanin=(absorption.melanosome_mu_a_per_mm(wavelength) - base).astype(np.float32),
         blood=(blood - base).astype(np.float32),
         base=np.stack([base, base, absorption.hypodermis_mu_a_per_mm(wavelength)]).astype(np.float32),
-        mu_s=np.stack([scattering.fine_zone_mu_s_per_mm(wavelength, skin.scattering_scale), dermis, fat]).astype(
-            np.float32
-        ),
+        mu_s=np.stack(
+            [scattering.fine_zone_mu_s_per_mm(wavelength, skin.epidermis_scattering), dermis, fat]
+        ).astype(np.float32),
         anisotropy=np.array([scattering.FINE_ZONE_G, 0, 0], np.float32),
         depolarisation=DEPOLARISATION,
-        papillary_ratio=float(scattering.papillary_scale(skin.scattering_power)),
+        papillary_ratio=float(
+            scattering.papillary_scale(skin.scattering_scale, skin.scattering_power, skin.epidermis_scattering)
+        ),
         eta=ETA_TISSUE,
     )
 
@@ -311,7 +313,7 @@ def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
     albedo = 0.9 * np.exp(-1.5 * depth)
     bright = np.zeros((n, n), np.float32)  # what scatters or depolarises more is brighter: an edge for the denoiser
     if tissue.keratin_to_mm is not None and tissue.keratin_scale is not None:
-        bright += np.minimum(np.float32(1.8) * tissue.keratin_to_mm * (tissue.keratin_scale - 1), np.float32(0.6))
+        bright += np.minimum(np.float32(0.9) * tissue.keratin_to_mm * (tissue.keratin_scale - 1), np.float32(0.6))
     if tissue.dermal_scale is not None:
         bright += np.float32(0.12) * (tissue.dermal_scale - 1)
     if tissue.birefringence is not None and scene.polarised:

@@ -56,7 +56,7 @@ class Optics:
     mu_s            (3, 3, 3)   [zone, group, hero] scattering coefficient (not reduced)
     anisotropy      (3,)        g a zone
     depolarisation  (3,)        factor on the degree of polarisation at each scattering, a zone
-    papillary_ratio float       mu_s under the junction over mu_s of the epidermis, inside the fine zone (0 to 1)
+    papillary_ratio float       mu_s under the junction over mu_s of the epidermis, inside the fine zone
     eta             float       refractive index of tissue over that outside; 1 is matched
     """
 

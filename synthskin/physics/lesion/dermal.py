@@ -37,7 +37,7 @@ def veil(ground: Ground, layers: Layers) -> None:
     layers.get("thickening_um")[:] += np.float32(45) * where
     layers.get("keratin_um")[:] += np.float32(16) * where * cloud
     scale = layers.get("keratin_scale")
-    np.maximum(scale, 1 + np.float32(1.2) * where, out=scale)
+    np.maximum(scale, 1 + np.float32(3.4) * where, out=scale)
     layers.get("skin_melanin")[:] *= 1 - np.float32(0.5) * where
     layers.mark("blue_white_veil", where > 0.5)
 

@@ -1,7 +1,7 @@
 """Structures made of keratin and of a thick epidermis: milia-like cysts, comedo-like openings, fissures, scale.
 
 Definitions: Braun et al. 2002 (Arch Dermatol 138:1556) and Kopf et al. 2006 for seborrhoeic keratosis; Zalaudek et al.
-2012 (Br J Dermatol 166:763) for scale. Keratin scatters 2-6 times as much as the epidermis and its oxidised top is as
+2012 (Br J Dermatol 166:763) for scale. Keratin scatters 3-12 times as much as the living epidermis and its oxidised top is as
 dark as melanin; doses are by design.
 """
 
@@ -15,8 +15,8 @@ from synthskin.physics.mesh import line_profile, polygon_mesh
 from synthskin.physics.noise import smoothstep
 
 SCALE_UM = 40.0
-SCALE_SCATTERING = 4.0
-CYST_SCATTERING = 6.0
+SCALE_SCATTERING = 8.0
+CYST_SCATTERING = 12.0
 HORN_SHARE = 0.3
 
 
@@ -32,7 +32,7 @@ def acanthosis(ground: Ground, layers: Layers) -> None:
     if s.acanthosis_keratin_um > 0:
         layers.get("keratin_um")[:] += np.float32(s.acanthosis_keratin_um) * step * lumps
         scale = layers.get("keratin_scale")
-        np.maximum(scale, 1 + np.float32(0.35) * step, out=scale)
+        np.maximum(scale, 1 + np.float32(1.7) * step, out=scale)
         # keratinocytes carry their pigment up into the horn: without it a brown keratosis looks blue
         risen = np.float32(HORN_SHARE) * layers.epidermal_um * step
         layers.get("corneal_um")[:] += risen
@@ -93,7 +93,7 @@ def comedo_like_openings(ground: Ground, layers: Layers) -> None:
     layers.get("corneal_um")[:] += np.float32(9.0) * body * shade
     layers.get("keratin_um")[:] += np.float32(50) * body
     scale = layers.get("keratin_scale")
-    np.maximum(scale, 1 + np.float32(1.2) * body, out=scale)
+    np.maximum(scale, 1 + np.float32(3.4) * body, out=scale)
     layers.mark("comedo_like_opening", body > 0.5)
 
 

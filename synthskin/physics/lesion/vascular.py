@@ -152,7 +152,7 @@ def red_pseudonetwork(ground: Ground, layers: Layers) -> None:
     plug = smoothstep((hole - np.float32(0.55)) * 3) * ground.presence
     layers.get("keratin_um")[:] += np.float32(40 * strength) * plug
     scale = layers.get("keratin_scale")
-    np.maximum(scale, 1 + np.float32(2.0 * strength) * plug, out=scale)
+    np.maximum(scale, 1 + np.float32(5.0 * strength) * plug, out=scale)
     layers.get("corneal_um")[:] += np.float32(0.25 * strength) * plug
     layers.mark("red_pseudonetwork", (ground.presence > 0.3) & (hole < 0.5))
 

@@ -148,7 +148,7 @@ def test_scene_carries_what_scatters() -> None:
                              "shiny_white_streaks_density_per_mm2": 1.0})
     tissue = anatomy.build_scene(sample, 96).tissue
     assert tissue.keratin_to_mm is not None and tissue.keratin_to_mm.max() > 0.05
-    assert tissue.keratin_scale is not None and 2.0 < tissue.keratin_scale.max() <= 8.0
+    assert tissue.keratin_scale is not None and 2.0 < tissue.keratin_scale.max() <= 12.0
     assert tissue.dermal_scale is not None and 1.3 < tissue.dermal_scale.max() <= 2.5
     assert tissue.birefringence is not None and 0.9 < tissue.birefringence.max() <= 1.0
     plain = anatomy.build_scene(record(), 96).tissue

@@ -39,7 +39,9 @@ INVERSE_NODES = 17
 DOMAIN = 1.25
 FLOOR = 5e-4
 NOISE_RELATIVE, NOISE_ABSOLUTE, BLOOD_SIGMA = 0.05, 0.012, 0.35
-VARYING = ("blood_fraction", "epidermis_thickness_um", "scattering_scale", "epidermis_scattering", "dermis_thickness_mm")
+VARYING = (
+    "blood_fraction", "epidermis_thickness_um", "scattering_scale", "epidermis_scattering", "dermis_thickness_mm",
+)
 
 
 def median_skin(name: str) -> Skin:

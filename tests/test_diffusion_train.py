@@ -164,6 +164,17 @@ def test_bad_bases(data, tmp_path, monkeypatch, made, message):
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
+def test_two_trainings_into_one_folder(data, tmp_path):
+    options = TrainOptions(steps=2, batch=1, rank=1)
+
+    def another(step: int) -> bool:
+        with pytest.raises(DiffusionError, match="another training writes there"):
+            train_lora([data], str(trained_base()), tmp_path / "out", options)
+        return False
+
+    assert train_lora([data], str(trained_base()), tmp_path / "out", options, stop_after=another).steps == 2
+
+
 def test_bad_data_and_options(data, tmp_path, capsys):
     one = write_set(tmp_path / "one", [("MEL", None, None)], SIDE, 4)
     mute = write_set(tmp_path / "mute", [(None, None, None)] * 2, SIDE, 5)

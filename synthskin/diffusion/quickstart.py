@@ -72,12 +72,11 @@ def train_base(folders: Sequence[Path], out: Path, options: QuickstartOptions, p
     start = time.monotonic()
     device = pick_device(options.device)
     data = load_training_set(folders, options.size_px)
-    state = open_folder(out, options.overwrite, _OURS)
-    write_whole(state / FOLDERS, json_bytes({"folders": [str(folder.absolute()) for folder in folders],
-                                             "data_hash": data.hash()}), DiffusionError)
     identity = options.identity() | {"data": data.hash()}
     shown = progress if progress is not None else Progress()
-    with quiet_diffusers(), told_of_memory(_FLAGS):
+    with open_folder(out, options.overwrite, _OURS) as state, quiet_diffusers(), told_of_memory(_FLAGS):
+        write_whole(state / FOLDERS, json_bytes({"folders": [str(folder.absolute()) for folder in folders],
+                                                 "data_hash": data.hash()}), DiffusionError)
         base = build_small([*every_prompt(), NEGATIVE_PROMPT, *data.prompts], options.size_px, options.width,
                            seed=keyed(options.seed, "weights"))
         run = _Run(base, data, options, state, identity, device)

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from synthskin.diffusion.errors import DiffusionError
-from synthskin.files import write_whole
+from synthskin.files import FolderLock, write_whole
 from synthskin.training_state import STATE
 
 LOSSES: Final = "losses.jsonl"
@@ -45,19 +48,27 @@ def _lines(path: Path) -> list[dict[str, float]]:
     return found
 
 
-def open_folder(out: Path, overwrite: bool, ours: set[str]) -> Path:
-    """OUT and OUT/training, made where they are not; refuses a folder that holds something else."""
+@contextmanager
+def open_folder(out: Path, overwrite: bool, ours: set[str]) -> Iterator[Path]:
+    """OUT and OUT/training, made where they are not, held until the end; refuses a folder that holds something else.
+
+    Of several processes that train together only the first (RANK 0) holds it.
+    """
     if out.exists() and not out.is_dir():
         raise DiffusionError(f"{out}: is not a folder; choose another --out")
     strangers = sorted(path.name for path in out.iterdir() if path.name not in ours) if out.is_dir() else []
     if strangers and not (out / "training").is_dir():
         raise DiffusionError(f"{out}: holds other files ({strangers[0]}); choose an empty or new --out")
     folder = out / "training"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            for path in [folder / STATE, folder / LOSSES, *folder.glob("state-*.safetensors")]:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise DiffusionError(f"{out}: cannot be made: {error.strerror}; choose another --out") from None
-    return folder
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.environ.get("RANK", "0") == "0":
+                held.enter_context(FolderLock(folder, DiffusionError, f"{out}: another training writes there; wait for "
+                                                                      "it, or choose another --out"))
+            if overwrite:
+                for path in [folder / STATE, folder / LOSSES, *folder.glob("state-*.safetensors")]:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DiffusionError(f"{out}: cannot be made: {error.strerror}; choose another --out") from None
+        yield folder

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -63,14 +64,14 @@ def train_lora(folders: Sequence[Path], base_name: str, out: Path, options: Trai
     """
     start = time.monotonic()
     device = pick_device(options.device)
-    with quiet_diffusers(), told_of_memory(FLAGS):
+    with quiet_diffusers(), told_of_memory(FLAGS), ExitStack() as held:
         base = load_base(base_name, options.base_licence)
         size_px = options.size_px or base.native_size_px
         base.check_size(size_px)
         data = load_training_set(folders, size_px, options.instance_prompt)
         if options.mask_input and all(mask is None for mask in data.masks):
             raise DiffusionError(f"--mask-input: no picture of {', '.join(map(str, folders))} has a mask")
-        state = open_folder(out, options.overwrite, _OURS)
+        state = held.enter_context(open_folder(out, options.overwrite, _OURS))
         run = _Run(base, data, replace(options, size_px=size_px), state, device)
         write_whole(state / FOLDERS, json_bytes({"folders": [str(folder.absolute()) for folder in folders],
                                                  "data_hash": data.hash()}), DiffusionError)

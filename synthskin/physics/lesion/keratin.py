@@ -1,8 +1,8 @@
 """Structures made of keratin and of a thick epidermis: milia-like cysts, comedo-like openings, fissures, scale.
 
 Definitions: Braun et al. 2002 (Arch Dermatol 138:1556) and Kopf et al. 2006 for seborrhoeic keratosis; Zalaudek et al.
-2012 (Br J Dermatol 166:763) for scale. Keratin scatters 3-12 times as much as the living epidermis and its oxidised top is as
-dark as melanin; doses are by design.
+2012 (Br J Dermatol 166:763) for scale. Keratin scatters 3-12 times as much as the living epidermis and its oxidised top
+is as dark as melanin; doses are by design.
 """
 
 from __future__ import annotations

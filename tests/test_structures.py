@@ -143,6 +143,17 @@ def test_sizes(numbers: dict[str, Any], attribute: str, low_um: float, high_um: 
     assert low_um < np.median(diameters) < high_um
 
 
+def test_horn_scatters_alike_on_all_skins() -> None:
+    numbers = {"milia_like_cyst_density_per_mm2": 0.5}
+    scales = {}
+    for epidermis in (0.1, 0.5, 1.0):
+        sample = record(numbers=numbers, skin={"epidermis_scattering": epidermis})
+        scale = anatomy.build_scene(sample, 96).tissue.keratin_scale
+        assert scale is not None and scale.min() >= 1
+        scales[epidermis] = float(scale.max()) * epidermis
+    assert scales[1.0] == pytest.approx(scales[0.5]) and scales[0.1] == pytest.approx(1.5)
+
+
 def test_scene_carries_what_scatters() -> None:
     sample = record(numbers={"milia_like_cyst_density_per_mm2": 0.5, "regression_strength": 1.0,
                              "shiny_white_streaks_density_per_mm2": 1.0})

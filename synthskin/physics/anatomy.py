@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthskin.conventions import HEALTHY
+from synthskin.physics import scattering
 from synthskin.physics.hair import grow_hair
 from synthskin.physics.layers import Slab, cells_from_slabs, coarsen, z_edges
 from synthskin.physics.lesion.field import LesionField
@@ -25,6 +26,7 @@ from synthskin.physics.scene import SceneSpec, TissueGrid
 from synthskin.physics.vessels import splat, vessel_points
 from synthskin.record import SampleRecord
 
+KERATIN_AT_MOST = 15.0  # times the epidermis; what a column's layers can hold (tissue_columns.LEVEL_STEP)
 MARGIN = 1 / 12  # of the columns, on each side of the picture
 COARSE_FACTOR = 2
 STRATUM_CORNEUM_UM = 12.0  # 11-18 um (Sandby-Moller 2003)
@@ -91,7 +93,7 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
         melanin_coarse=melanin_coarse,
         blood_coarse=blood_coarse,
         fine_to_mm=_fine_to_mm(skin, lesion),
-        **_scatterers(lesion),
+        **_scatterers(lesion, record.skin.epidermis_scattering),
     )
     footprints = {} if lesion is None else lesion.footprints
     polarised = record.camera.dermoscopic_type in ("contact polarized", "non-contact polarized")
@@ -232,8 +234,11 @@ def _fine_to_mm(skin: Columns, lesion: LesionField | None) -> float:
     return min(float(reach.max()), VESSEL_FINE_TO_MM)
 
 
-def _scatterers(lesion: LesionField | None) -> dict[str, F32]:
-    """Arrays of TissueGrid for what a lesion does to scattering; nothing where it does nothing."""
+def _scatterers(lesion: LesionField | None, epidermis_scattering: float) -> dict[str, F32]:
+    """Arrays of TissueGrid for what a lesion does to scattering; nothing where it does nothing.
+
+    Horn scatters alike on all tones, so its scale falls where the skin's own epidermis scatters more.
+    """
     if lesion is None:
         return {}
     arrays = {"dermal_scale": lesion.dermal_scale, "birefringence": lesion.birefringence}
@@ -241,7 +246,8 @@ def _scatterers(lesion: LesionField | None) -> dict[str, F32]:
         thicker = lesion.keratin_um > 0
         to_um = np.where(thicker, lesion.keratin_um + np.float32(STRATUM_CORNEUM_UM), np.float32(0))
         arrays["keratin_to_mm"] = to_um.astype(np.float32) * np.float32(1e-3)
-        arrays["keratin_scale"] = lesion.keratin_scale
+        alike = np.float32(scattering.USUAL_EPIDERMIS / epidermis_scattering)
+        arrays["keratin_scale"] = np.clip(lesion.keratin_scale * alike, np.float32(1), np.float32(KERATIN_AT_MOST))
     return {name: array for name, array in arrays.items() if array is not None}
 
 

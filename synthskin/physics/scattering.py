@@ -20,6 +20,7 @@ MM_PER_CM = 10.0
 FINE_ZONE_G = 0.8  # agrees with HG everywhere within 2 % (docs/physics.md); epidermis 0.7-0.9 (van Gemert 1989)
 DERMIS_POWER = 1.292  # Jacques 2013, table of skin
 PAPILLARY_REFERENCE_NM = 550.0
+USUAL_EPIDERMIS = 0.5  # `skin.epidermis_scattering` that a lesion's keratin_scale is relative to
 
 
 def epidermis_mu_s_prime_per_mm(wavelength_nm: ArrayLike) -> F64:

@@ -56,7 +56,7 @@ class LesionField:
     vessel_depth_um (n, n)  depth of their roof below the junction
     crust_um        (n, n)  blood at the surface
     keratin_um      (n, n)  stratum corneum beyond the skin's, from the surface down
-    keratin_scale   (n, n)  its scattering over that of the epidermis, at least 1
+    keratin_scale   (n, n)  its scattering over that of light skin's epidermis, at least 1
     thickening_um   (n, n)  what the epidermis is thicker by (acanthosis), or, negative, thinner (ulceration)
     skin_melanin    (n, n)  share of the skin's own epidermal melanin that is left
     dermal_scale    (n, n)  scattering of the dermis over that of the skin's (fibrosis over 1)

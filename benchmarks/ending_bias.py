@@ -146,7 +146,7 @@ def main() -> None:
 
     def walked(columns: tissue_columns.Columns, seed: int) -> F32:
         engine.integrator.job = dataclasses.replace(job, columns=columns)
-        xyz = np.array(engine.integrator.render(engine.stage, seed=seed, spp=engine.spp))
+        xyz = np.array(engine.integrator.render(engine.stage, seed=seed, spp=args.spp))
         return camera.finish(xyz, record.camera)
 
     kept: dict[int, F32] = {}

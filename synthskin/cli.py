@@ -23,7 +23,6 @@ from synthskin.cli_gan import register_gan
 from synthskin.cli_segment import register_segmenter
 from synthskin.cli_study import register_study
 from synthskin.cli_variation import register_variations
-from synthskin.conventions import default_spp
 
 app = typer.Typer(
     name="synthskin",
@@ -61,7 +60,8 @@ def render(
     n: Annotated[int, typer.Option("--n", "-n", help="Number of samples in the set.")] = 12,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 256,
     spp: Annotated[int | None, typer.Option(help="Paths a pixel, rounded up to a multiple of 3 "
-                                               "(default 12, over 384 pixels 6).", show_default=False)] = None,
+                                               "(default 6, on dark skin 9; over 384 pixels 3 and 6).",
+                                          show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed; 0 is a seed.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder to write; out/<preset>-s<seed> if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or llvm.")] = "auto",
@@ -107,7 +107,7 @@ def render(
     share = None if shard is None else Shard.parse(shard)
     suffix = "" if share is None else share.folder_suffix
     target = out if out is not None else Path("out") / f"{chosen.name}-s{seed}{suffix}"
-    options = EngineOptions(size, default_spp(size) if spp is None else spp, not no_denoise, device, maps,
+    options = EngineOptions(size, spp, not no_denoise, device, maps,
                             environment=None if environment is None else str(environment.absolute()))
     request = RunRequest(chosen, n, seed, target, options, workers, overwrite, share, executor, ray_address)
     result = render_run(request, progress=make_progress())

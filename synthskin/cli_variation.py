@@ -14,7 +14,7 @@ from synthskin.conventions import default_spp
 PresetOption = Annotated[str, typer.Option(help="Name of a preset, or the path of a TOML file.")]
 LesionsOption = Annotated[int, typer.Option("--n", "-n", help="Number of lesions; each gives one picture a value.")]
 SizeOption = Annotated[int, typer.Option(help="Width and height in pixels.")]
-SppOption = Annotated[int | None, typer.Option(help="Paths a pixel (default 12, over 384 pixels 6).",
+SppOption = Annotated[int | None, typer.Option(help="Paths a pixel (default 9, over 384 pixels 6).",
                                                show_default=False)]
 SeedOption = Annotated[int, typer.Option(help="Seed; 0 is a seed.")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder to write.", show_default=False)]

@@ -11,7 +11,6 @@ from typing import Any, Final
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from synthskin.conventions import default_spp
 from synthskin.dataset.format import MAX_SAMPLES
 from synthskin.hooks.data import LABEL_KEYS, Transform, make_sample
 from synthskin.hooks.renderer import AHEAD, RECYCLE_AFTER, Renderer
@@ -68,7 +67,6 @@ class RenderedStream(IterableDataset[dict[str, Any]]):
             raise ValueError(f"label={label!r}: allowed are {', '.join(LABEL_KEYS)}, or give its classes=[...] too")
         self.preset_toml, self.set_hash = loaded.resolved_toml(), loaded.hash
         self.seed, self.samples, self.first = seed, samples, start
-        spp = default_spp(size_px) if spp is None else spp
         self.options = EngineOptions(size_px=size_px, spp=spp, device=device, threads=threads)
         self.label, self.classes = label, list(LABEL_KEYS[label] if classes is None else classes)
         self.transform, self.engine = transform, engine

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthskin.conventions import default_spp
 from synthskin.physics import (
     anatomy,
     artefacts,
@@ -41,12 +42,13 @@ class EngineError(RuntimeError):
 class RenderSettings:
     """How to render; all that changes pictures besides the record.
 
-    spp is the number of paths a pixel, rounded up to a multiple of 3 (three wavelengths travel on each path).
+    spp is the number of paths a pixel, rounded up to a multiple of 3 (three wavelengths travel on each path); None:
+    as many as the skin needs.
     environment is the panorama file that lights photographs whose `clinical.light` is environment.
     """
 
     size_px: int = 256
-    spp: int = 12
+    spp: int | None = None
     denoise: bool = True
     device: str = "auto"
     maps: bool = False
@@ -106,14 +108,13 @@ class Engine:
 
     def __init__(self, settings: RenderSettings) -> None:
         self.settings = settings
-        self.spp = -(-settings.spp // 3) * 3
         try:
             self.mi, self.dr, self.device_name = render.backend(settings.device, settings.threads)
         except DeviceError as error:
             raise EngineError(str(error)) from None
         if settings.environment is not None:  # refused before anything is rendered
             self._room(settings.environment, 0.0)
-        self.stage, self.integrator = render.stage(self.mi, settings.size_px, self.spp)
+        self.stage, self.integrator = render.stage(self.mi, settings.size_px)
         self.timings: dict[str, float] = {}
 
     @contextmanager
@@ -137,6 +138,13 @@ class Engine:
             raise EngineError("clinical.light=environment: give the panorama, --environment room.exr")
         return self._room(self.settings.environment, c.light_azimuth_deg)
 
+    def spp(self, record: SampleRecord) -> int:
+        """Paths a pixel for a record, a multiple of 3."""
+        asked, skin = self.settings.spp, record.skin
+        if asked is None:
+            asked = default_spp(self.settings.size_px, skin.melanosome_fraction * skin.epidermis_thickness_um)
+        return -(-asked // 3) * 3
+
     def scene(self, record: SampleRecord, with_lesion: bool = True) -> Any:
         """SceneSpec of a record at this engine's resolution."""
         return anatomy.build_scene(record, columns_for(self.settings.size_px), with_lesion)
@@ -151,7 +159,7 @@ class Engine:
             job = render.make_job(self.mi, self.dr, scene, record, walk_key(record), through, light, ending)
             self.integrator.job = job
         with self._timed("walk"):
-            xyz = np.array(self.integrator.render(self.stage, seed=seed, spp=spp or self.spp))
+            xyz = np.array(self.integrator.render(self.stage, seed=seed, spp=spp or self.spp(record)))
             met = np.array(self.integrator.met_hair).reshape(-1, 3).any(1)
             steps = int(np.array(self.integrator.steps).sum(dtype=np.int64))
         self.integrator.job = None

@@ -4,8 +4,8 @@ Below the pigment light is scattered isotropically many times, and what a path w
 a collision at x is the mean radiance there under the lamp, by reciprocity. It is smooth, so it is solved for:
 
 1. diffusion on a grid of about 0.3 mm (lateral) and 0.06-1 mm (depth) for each of the nine wavelengths, with the
-   measured melanin columns above as a boundary that lets in `T` and sends back `R` (Marshak; Haskell et al. 1994),
-   relaxed line by line in depth;
+   melanin and blood columns above as a boundary that lets in `T` and sends back `R` (Marshak; Haskell et al. 1994),
+   under a plate blurred by the displacement there, relaxed line by line in depth;
 2. diffusion errs next to the boundary, so it is corrected by a factor a(wavelength) (1 + b depth term + c darkness).
    What it usually is follows from a law fitted to many skins; walks started at random points of this tissue then move
    it as far as their noise warrants.
@@ -29,18 +29,21 @@ LEVELS = 16
 FIRST_MM = 0.06
 GROWTH = 1.25
 COLLISIONS = 1
-SWEEPS = 20
+SWEEPS = 6
 CELLS = 48  # of the table, across picture and margins
-PATH_FACTOR = 1.75  # mean path of diffuse light through the epidermis over its thickness (2 without scattering)
+#: Cosines and shares of diffuse light (Gauss points for the weight 2 mu): its transmission is twice the exponential
+#: integral E3, which falls more slowly than exp(-2 tau) where it is dark
+DIFFUSE = ((0.21234, 0.59053, 0.91141), (0.13965, 0.45838, 0.40197))
 INTERNAL_REFLECTION = 0.49  # diffuse light inside, n 1.40 to air (Egan & Hilgeman 1973: 0.493)
+PLATE_SPREAD = 1.0  # of light reflected in a plate over 2 x its thickness, standard deviation along one axis
 PROBE_SIZE = 26  # squared, times the three hero groups, is the number of probe points
-PROBE_PATHS = 16
+PROBE_PATHS = 6
 SHADE_BLUR_MM = 0.2
 #: True over diffuse mean radiance: its logarithm from `regressors`, the other two terms over it, and how far skins
 #: stray from these (benchmarks/ending_law.py, results/ending_law.txt)
-FACTOR_LAW = (-0.3334, 0.1179, 0.0269, -0.0421, 0.3223, -0.3520)
-USUAL_FIT = (1.0, -0.040, -0.092)
-USUAL_SD = (0.027, 0.028, 0.135)
+FACTOR_LAW = (-0.1854, 0.0350, -0.0126, -0.0232, 0.1538, -0.2114)
+USUAL_FIT = (1.0, -0.027, 0.053)
+USUAL_SD = (0.019, 0.025, 0.057)
 
 
 def level_edges(top_mm: float) -> F32:
@@ -76,18 +79,36 @@ def resample(tissue: TissueGrid, edges: F32, cells: int) -> tuple[F32, F32]:
 
 
 def transmission(tissue: TissueGrid, optics: walk.Optics, top_mm: float, cells: int) -> F32:
-    """(9, cells, cells): what diffuse light keeps on its way through the pigment above `top_mm`, a mean over a cell."""
+    """(9, cells, cells): what diffuse light keeps through pigment and blood above `top_mm`, a mean over a cell."""
     above = overlap(tissue.z_edges_fine_mm, np.array([0.0, top_mm])) * top_mm
-    column = (tissue.melanin_fine @ above)[..., 0]
-    mel, base = optics.melanin.ravel(), optics.base.reshape(walk.ZONES, -1)[0]
-    depth = (PATH_FACTOR * (mel[b] * column + base[b] * top_mm) for b in range(9))
-    return np.stack([block_mean(np.exp(-d), column.shape[0] // cells) for d in depth])
+    column, vessels = (tissue.melanin_fine @ above)[..., 0], (tissue.blood_fine @ above)[..., 0]
+    mel, blo, base = optics.melanin.ravel(), optics.blood.ravel(), optics.base.reshape(walk.ZONES, -1)[0]
+    kept = []
+    for b in range(9):
+        depth = (mel[b] * column + blo[b] * vessels + base[b] * top_mm)
+        diffuse = sum(w * np.exp(depth * np.float32(-1 / mu)) for mu, w in zip(*DIFFUSE, strict=True))
+        kept.append(block_mean(diffuse, column.shape[0] // cells))
+    return np.stack(kept)
 
 
 def solve(
-    mi: Any, dr: Any, tissue: TissueGrid, optics: walk.Optics, top_mm: float, through: F32, cells: int, light: F32
+    mi: Any,
+    dr: Any,
+    tissue: TissueGrid,
+    optics: walk.Optics,
+    top_mm: float,
+    through: F32,
+    cells: int,
+    light: F32,
+    plate_tan_scale_mm: float,
 ) -> Any:
-    """Diffusion mean radiance, Float (9, LEVELS, cells, cells); `light` (cells, cells) is the lamp over the columns."""
+    """Diffusion mean radiance, Float (9, LEVELS, cells, cells); `light` (cells, cells) is the lamp over the columns.
+
+    What the surface reflects from below comes back where it left, or, under a plate, blurred by its displacement there:
+    for that light is solved for twice.
+    """
+    from scipy.ndimage import gaussian_filter
+
     F, U = mi.Float, mi.UInt32
     edges = level_edges(top_mm)
     dz = np.diff(edges)
@@ -135,16 +156,12 @@ def solve(
         thickness.append(dr.gather(F, step, U(k)))
     # Marshak: J+ = source + back J-, J+- = phi -+ 2 D phi'; flux through the top face, D phi' = (A phi0 - B)
     half = thickness[0] / 2 / diffusion[0]
-    slope = (1 - back) / (2 * (1 + back) + (1 - back) * half)
-    inflow = source / (2 * (1 + back) + (1 - back) * half)
     between = [2 / (thickness[k] / diffusion[k] + thickness[k + 1] / diffusion[k + 1]) for k in range(LEVELS - 1)]
-    diagonal = []
-    for k in range(LEVELS):
-        d = mu_a[k] * thickness[k] + 4 * diffusion[k] * inv_h2 * thickness[k]
-        d += slope if k == 0 else between[k - 1]
-        d += between[k] if k < LEVELS - 1 else diffusion[k] / thickness[k]
-        diagonal.append(d)
     lateral = [diffusion[k] * inv_h2 * thickness[k] for k in range(LEVELS)]
+    below = [mu_a[k] * thickness[k] + 4 * lateral[k] for k in range(LEVELS)]
+    for k in range(LEVELS):
+        below[k] += between[k - 1] if k else 0
+        below[k] += between[k] if k < LEVELS - 1 else diffusion[k] / thickness[k]
 
     # elimination does not depend on the sweep: keep its factors
     def eliminate(diagonal: list[Any]) -> list[Any]:
@@ -153,34 +170,49 @@ def solve(
             pivot.append(1 / (diagonal[k] - between[k - 1] * between[k - 1] * pivot[k - 1]))
         return pivot
 
-    alone = eliminate([diagonal[k] - 4 * lateral[k] for k in range(LEVELS)])  # columns that do not exchange light
-    coupled = eliminate(diagonal)
-    phi: list[Any] = []
-    dr.eval(alone, coupled, between, lateral, inflow, left, right, up, down)
-    for sweep in range(SWEEPS + 1):
-        pivot = coupled if sweep else alone
-        rhs: list[Any] = []
-        for k in range(LEVELS):
-            r = F(0)
-            if sweep:
-                r = lateral[k] * sum((dr.gather(F, phi[k], n) for n in (left, right, up, down)), F(0))
-            if k == 0:
-                r = r + inflow
-            else:
-                r = r + between[k - 1] * pivot[k - 1] * rhs[k - 1]
-            rhs.append(r)
-        new: list[Any] = [None] * LEVELS
-        new[-1] = rhs[-1] * pivot[-1]
-        for k in range(LEVELS - 2, -1, -1):
-            new[k] = (rhs[k] + between[k] * new[k + 1]) * pivot[k]
-        phi = new
-        dr.eval(phi)
-    return phi
+    def relax(source: Any, back: Any, sweeps: int) -> tuple[list[Any], Any]:
+        """(phi, J-) with this light from above."""
+        slope = (1 - back) / (2 * (1 + back) + (1 - back) * half)
+        inflow = source / (2 * (1 + back) + (1 - back) * half)
+        diagonal = [below[0] + slope, *below[1:]]
+        alone = eliminate([diagonal[k] - 4 * lateral[k] for k in range(LEVELS)])  # columns that do not exchange light
+        coupled = eliminate(diagonal)
+        phi: list[Any] = []
+        dr.eval(alone, coupled, between, lateral, inflow, slope, left, right, up, down)
+        for sweep in range(sweeps + 1):
+            pivot = coupled if sweep else alone
+            rhs: list[Any] = []
+            for k in range(LEVELS):
+                r = F(0)
+                if sweep:
+                    r = lateral[k] * sum((dr.gather(F, phi[k], n) for n in (left, right, up, down)), F(0))
+                if k == 0:
+                    r = r + inflow
+                else:
+                    r = r + between[k - 1] * pivot[k - 1] * rhs[k - 1]
+                rhs.append(r)
+            new: list[Any] = [None] * LEVELS
+            new[-1] = rhs[-1] * pivot[-1]
+            for k in range(LEVELS - 2, -1, -1):
+                new[k] = (rhs[k] + between[k] * new[k + 1]) * pivot[k]
+            phi = new
+            dr.eval(phi)
+        flux = slope * phi[0] - inflow
+        return phi, phi[0] + (2 - half) * flux
+
+    _, up_again = relax(source, back, SWEEPS)
+    spread = PLATE_SPREAD * plate_tan_scale_mm / h
+    sent = (np.array(t * up_again).reshape(9, cells, cells) * INTERNAL_REFLECTION).astype(np.float32)
+    returned = put(gaussian_filter(sent, (0, spread, spread), mode="nearest"))
+    return relax(source + t * returned, dr.opaque(F, 0.0, lanes), SWEEPS)[0]
 
 
-def _features(phi: NDArray[Any], mean: NDArray[Any], depth_mm: NDArray[Any]) -> NDArray[Any]:
-    """Regressors of true over diffuse mean radiance: 1, a term that dies off below the top, darkness."""
-    return np.stack([np.ones_like(phi), np.exp(-depth_mm / 0.15) + 0 * phi, phi / mean - 1], axis=-1)
+def _features(phi: NDArray[Any], usual: NDArray[Any], depth_mm: NDArray[Any]) -> NDArray[Any]:
+    """Regressors of true over diffuse mean radiance: 1, a term that dies off below the top, darkness.
+
+    `usual` is what this depth has under this much lamp: a dim corner is not dark tissue.
+    """
+    return np.stack([np.ones_like(phi), np.exp(-depth_mm / 0.15) + 0 * phi, phi / usual - 1], axis=-1)
 
 
 def regressors(tissue: TissueGrid, optics: walk.Optics, top_mm: float, through: NDArray[Any]) -> NDArray[Any]:
@@ -232,7 +264,7 @@ def tabulate(
 
     top = columns.fine_to_mm
     through = transmission(tissue, optics, top, CELLS)
-    levels = solve(mi, dr, tissue, optics, top, through, CELLS, light)
+    levels = solve(mi, dr, tissue, optics, top, through, CELLS, light, plate_tan_scale_mm)
     phi = np.stack([np.array(v) for v in levels]).reshape(LEVELS, 9, CELLS, CELLS).transpose(1, 0, 2, 3)
     cell_mm = tissue.column_mm * (tissue.dej_mm.shape[0] // CELLS)
     # probes: x, y over the picture, depth mostly where paths end
@@ -271,19 +303,20 @@ def tabulate(
     depth = (edges[:-1] + np.diff(edges) / 2 - top)[:, None, None]
     table = np.zeros((walk.GROUPS, LEVELS, CELLS, CELLS, 4), np.float32)
     group = np.arange(n * walk.GROUPS) % walk.GROUPS
+    lamp_at = map_coordinates(light, at[1:], order=1, mode="nearest")
     expected = expected_factor(tissue, optics, top, through.mean((1, 2)))
     for g in range(walk.GROUPS):
         lanes = group == g
         for j in range(walk.HEROES):
             band = phi[g * walk.HEROES + j]
             guess = map_coordinates(band, at[:, lanes], order=1, mode="nearest")
-            mean = band.mean((1, 2))
-            mean_at = np.interp(at[0, lanes], np.arange(LEVELS), mean)
+            mean = (band / light).mean((1, 2))
+            usual = np.interp(at[0, lanes], np.arange(LEVELS), mean) * lamp_at[lanes]
             ratio = truth[lanes, j] / guess
-            design = _features(guess, mean_at, z[lanes] - top)
+            design = _features(guess, usual, z[lanes] - top)
             weight = np.sqrt(guess / guess.mean())
             fit = fit_factor(design, ratio, weight, expected[g * walk.HEROES + j])
-            factor = _features(band, mean[:, None, None], depth) @ fit
+            factor = _features(band, mean[:, None, None] * light, depth) @ fit
             table[g, ..., j] = band * np.maximum(factor, 0.05)
     return walk.Ending(
         table=tissue_columns.on_device(mi, table),

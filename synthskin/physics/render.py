@@ -271,7 +271,7 @@ def _register(mi: Any, dr: Any) -> None:
     mi.register_integrator("skinwalk", SkinWalk)
 
 
-def stage(mi: Any, size_px: int, spp: int) -> tuple[Any, Any]:
+def stage(mi: Any, size_px: int) -> tuple[Any, Any]:
     """(Mitsuba scene with orthographic sensor and box-filtered film, skinwalk integrator)."""
     scene = mi.load_dict(
         {
@@ -280,7 +280,7 @@ def stage(mi: Any, size_px: int, spp: int) -> tuple[Any, Any]:
             "sensor": {
                 "type": "orthographic",
                 "film": {"type": "hdrfilm", "width": size_px, "height": size_px, "rfilter": {"type": "box"}},
-                "sampler": {"type": "independent", "sample_count": spp},
+                "sampler": {"type": "independent", "sample_count": walk.GROUPS},
             },
         }
     )

@@ -185,7 +185,7 @@ def make_card(request: RunRequest, device: str) -> Card:
     return Card(
         generator="physics", preset=request.preset.name, set_hash=request.set_hash, seed=request.seed, n=request.n,
         size_px=o.size_px, field_of_view_mm=view,
-        engine={"spp": o.spp, "denoise": o.denoise, "device": device, "maps": o.maps,
+        engine={"spp": "auto" if o.spp is None else o.spp, "denoise": o.denoise, "device": device, "maps": o.maps,
                 **({} if o.environment is None else {"environment": environment_hash(o.environment)}),
                 **({} if request.plan is None else {"variation": request.plan.settings()})},
         description=request.preset.description,

@@ -49,7 +49,7 @@ class EngineOptions:
     """Settings handed to the engine; the fields of physics.engine.RenderSettings."""
 
     size_px: int = 256
-    spp: int = 12
+    spp: int | None = None
     denoise: bool = True
     device: str = "auto"
     maps: bool = False
@@ -170,7 +170,7 @@ def check_request(request: RunRequest) -> None:
     on_ray = request.executor == "ray"
     for name, value, low, high in (
         ("--n", request.n, 1, MAX_SAMPLES), ("--seed", request.seed, 0, 2**63 - 1),
-        ("--size", o.size_px, MIN_SIZE_PX, MAX_SIZE_PX), ("--spp", o.spp, 1, MAX_SPP),
+        ("--size", o.size_px, MIN_SIZE_PX, MAX_SIZE_PX), ("--spp", 1 if o.spp is None else o.spp, 1, MAX_SPP),
         ("--workers", request.local_workers, 1, MAX_RAY_WORKERS if on_ray else MAX_WORKERS),
     ):
         if not low <= value <= high:

@@ -42,6 +42,7 @@ HEALTHY_LEAST: Final = 0.02  # share of the picture that must be healthy skin; e
 CAST_STEPS: Final = tuple(k / 8 for k in range(9))  # how much of the camera's cast may be kept
 CAST_DELTA: Final = 5.0  # L*a*b* distance that the kept cast may cause on the new skin
 TONE_PRIOR_DEG: Final = (30.0, 35.0)  # ITA of the people photographed; weak, decides only where the cast is strong
+MARGIN: Final = 1  # pixels of the reduced picture between lesion and healthy skin
 FEW: Final = (80, 80)  # pixels on which mean colours are measured
 CHUNK: Final = 4
 _CUBE_OFFSET: Final = 0.055
@@ -194,7 +195,7 @@ def find_regions(image: Tensor, mask: Tensor | None) -> Regions:
     else:
         lesion = regions.reduced(mask)
     lesion = regions.blur(lesion)
-    away = (regions.dilate(lesion, 3) < 0.5) & (regions.dilate(black, 4) < 0.5)
+    away = (regions.dilate(lesion, MARGIN) < 0.5) & (regions.dilate(black, 4) < 0.5)
     plain = (regions.dilate(strands, 1) < 0.3) & (small.amin(1, keepdim=True) < 0.98)
     healthy = (away & plain).to(image)
     few = healthy.mean((1, 2, 3)) < HEALTHY_LEAST

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from synthskin.conventions import HEALTHY
 from synthskin.draw import draw
@@ -257,3 +258,15 @@ def test_coverage_of_hair_against_mitsuba_curves(tmp_path: Path, shape: str) -> 
     assert theirs.mean() > 0.005
     iou = (covered & theirs).sum() / (covered | theirs).sum()
     assert iou >= (0.97 if shape == "linearcurve" else 0.8), iou
+
+
+def test_bytes_do_not_follow_the_cores_that_blas_takes() -> None:
+    record = sample("fst3", 5, diagnosis="NV")
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads, user_api="blas"):
+            fresh = Engine(RenderSettings(size_px=48, spp=3))
+            tissue = fresh.scene(record).tissue
+            found.append((tissue.melanin_fine, tissue.blood_fine, fresh.render(record).image))
+    for one, two in zip(*found, strict=True):
+        assert np.array_equal(one, two)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from synthskin.conventions import default_spp
 from synthskin.physics import (
@@ -32,6 +34,8 @@ from synthskin.record import SampleRecord
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class EngineError(RuntimeError):
@@ -103,6 +107,22 @@ def walk_key(record: SampleRecord) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=5).digest(), "big")
 
 
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _same_sums(method: Callable[P, R]) -> Callable[P, R]:
+    """Matrix products on one thread: BLAS adds in another order on more, and bytes would follow a machine's cores."""
+
+    @wraps(method)
+    def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _blas().limit(limits=1, user_api="blas"):
+            return method(*args, **kwargs)
+
+    return limited
+
+
 class Engine:
     """Renders records one after another; keeps Mitsuba scene and kernels between them."""
 
@@ -145,10 +165,12 @@ class Engine:
             asked = default_spp(self.settings.size_px, skin.melanosome_fraction * skin.epidermis_thickness_um)
         return -(-asked // 3) * 3
 
+    @_same_sums
     def scene(self, record: SampleRecord, with_lesion: bool = True) -> Any:
         """SceneSpec of a record at this engine's resolution."""
         return anatomy.build_scene(record, columns_for(self.settings.size_px), with_lesion)
 
+    @_same_sums
     def linear(
         self, record: SampleRecord, scene: Any, spp: int | None = None, seed: int = 0, ending: bool = True
     ) -> LinearRender:
@@ -172,6 +194,7 @@ class Engine:
                 clean = render.denoise(noisy, albedo, record.camera.field_of_view_mm)
         return LinearRender(noisy, clean, albedo, met.reshape(size, size), steps)
 
+    @_same_sums
     def render(self, record: SampleRecord) -> RenderedSample:
         """The whole way; raises EngineError where the device fails."""
         self.timings = {}

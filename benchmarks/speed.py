@@ -61,19 +61,20 @@ def flat(lines: list[str], n: int) -> None:
     preset = load_preset("fst4")
     rss, seconds = [], []
     page = os.sysconf("SC_PAGE_SIZE")
-    for index in range(n):
-        start = time.process_time()
-        engine.render(draw(preset, 0, index))
-        seconds.append(time.process_time() - start)
-        rss.append(int(Path("/proc/self/statm").read_text().split()[1]) * page / 2**20)
     lines.append(f"one process, {n} samples of 32 px at 3 spp (full tissue grid): CPU seconds a sample and memory, MiB")
     edges = [e for e in (0, 50, 100, 200, 500, 1000, 1500, 2000) if e < n] + [n]
     for low, high in itertools.pairwise(edges):
+        for index in range(low, high):
+            start = time.process_time()
+            engine.render(draw(preset, 0, index))
+            seconds.append(time.process_time() - start)
+            rss.append(int(Path("/proc/self/statm").read_text().split()[1]) * page / 2**20)
         lines.append(
             f"  {low:5d}-{high:5d}  median {np.median(seconds[low:high]):.3f} s   memory at the end {rss[high - 1]:.0f}"
         )
+        print(lines[-1], flush=True)
     lines.append(f"  memory at {n} over that at 50: {rss[-1] / rss[min(49, n - 1)]:.3f}")
-    print("\n".join(lines), flush=True)
+    print(lines[-1], flush=True)
 
 
 def main() -> None:

@@ -130,7 +130,7 @@ def train(work: Path, subjects: Sequence[Subject]) -> None:
                        "MEL,NV", "--size", SIZE_PX, "--steps", STEPS, "--class-weights", "balanced", "--device", "cpu")
         if code:
             sys.exit(code)
-        command("classifier", "export", folder, "--out", work / "models" / f"{subject.name}.onnx")
+        command("classifier", "export", folder, "--onnx", work / "models" / f"{subject.name}.onnx")
 
 
 def audit(work: Path, subjects: Sequence[Subject]) -> dict[str, Any]:

@@ -147,8 +147,10 @@ def errors(measured: list[float | None], true: np.ndarray) -> dict[str, float | 
 
 def measure(folder: Path, seeds: list[int], out: Path | None, segment: bool) -> None:
     from synthskin.bias.tone import measure_tone
+    from synthskin.bias.tone_files import camera_of_profile
 
-    methods = ("tone, masks, optics", "tone, masks", *(("tone, own masks",) if segment else ()), "border patches")
+    methods = ("tone, camera, optics", "tone, masks, optics", "tone, masks",
+               *(("tone, own masks",) if segment else ()), "border patches")
     found: dict[str, dict[str, dict[str, dict]]] = {p: {m: {} for m in methods} for p in PROFILES}
     everything: dict[tuple[str, str], tuple[list, list]] = {(p, m): ([], []) for p in PROFILES for m in methods}
     why: dict[str, int] = {}
@@ -163,6 +165,7 @@ def measure(folder: Path, seeds: list[int], out: Path | None, segment: bool) -> 
                                              for k in ("images", "masks", "hair", "ita_deg", "optics"))
         for p, profile in enumerate(PROFILES):
             values: dict[str, list[float | None]] = {m: [] for m in methods}
+            undone = camera_of_profile(profile)
             for k, image in enumerate(images[:, p]):
                 for name in methods:
                     if name == "border patches":
@@ -170,7 +173,8 @@ def measure(folder: Path, seeds: list[int], out: Path | None, segment: bool) -> 
                         continue
                     own = name == "tone, own masks"
                     tone = measure_tone(image, None if own else masks[k], None if own else hair[k],
-                                        optics=str(optics[k]) if "optics" in name else None)
+                                        optics=str(optics[k]) if "optics" in name else None,
+                                        camera=undone if "camera" in name else None)
                     values[name].append(tone.ita_deg)
                     if tone.reason is not None:
                         key = f"{profile}, {name}: {tone.reason.split(':')[0]}"

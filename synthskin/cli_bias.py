@@ -26,16 +26,19 @@ def tone(
                                                     "the lesion.", show_default=False)] = None,
     wcag: Annotated[str, typer.Option(help="Contrast ratio of linearised channels (linear, as WCAG defines it), or of "
                                            "encoded ones (encoded, the published variant).")] = "linear",
+    camera: Annotated[str | None, typer.Option(help="Device profile of all pictures, by name or a TOML file, to be "
+                                               "undone; renders carry their own.", show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure skin tone: ITA, its class and spread, contrast of the lesion; or 'cannot say', with the reason.
 
     Exit 0, or 3 if pictures could not be read (each is told).
     """
-    from synthskin.bias.tone_files import find_sources, measure_sources
+    from synthskin.bias.tone_files import camera_of_profile, find_sources, measure_sources
     from synthskin.progress import make_progress
 
-    found = measure_sources(find_sources(paths, masks), wcag, make_progress(verb="measuring"))
+    undone = None if camera is None else camera_of_profile(camera)
+    found = measure_sources(find_sources(paths, masks), wcag, make_progress(verb="measuring"), undone)
     for name, why in found.unread.items():
         print(f"left out: {name}: {why}", file=sys.stderr, flush=True)
     if as_json:

@@ -107,3 +107,18 @@ def test_lens_follows_cos4():
 def test_bad_profiles_are_refused(text, part):
     with pytest.raises(ValueError, match=part):
         devices.read_profile(text)
+
+
+@pytest.mark.parametrize("name", DEVICE_PROFILES)
+def test_a_device_is_undone(name):
+    record = with_device(profile=name, exposure_ev=0.2, white_balance_mired=20.0, tint=0.05, noise_scale=0.0)
+    skin = np.array([[0.42, 0.29, 0.21], [0.2, 0.12, 0.08]], np.float32)
+    for colour in skin:
+        image = np.broadcast_to(colour, (64, 64, 3)).astype(np.float32)
+        seen = camera.develop(image, record)
+        found = devices.undevelop(seen, record.device)
+        for part in (found[28:36, 28:36], found[:8, :8]):
+            assert part.mean((0, 1)) == pytest.approx(colour, rel=0.06)
+    made = devices.profile(name)
+    assert np.array_equal(devices.undevelop(seen, replace(record.device, profile="colourimetric"), made),
+                          devices.undevelop(seen, record.device))

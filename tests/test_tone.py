@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from skimage.color import lab2rgb
 
 from synthskin.bias.errors import BiasError
 from synthskin.bias.tone import OPTICS, measure_tone, wcag_ratio
-from synthskin.bias.tone_files import find_sources, measure_sources
+from synthskin.bias.tone_files import camera_of_profile, find_sources, measure_sources
 from synthskin.conventions import ita_class
 
 SKINS = {1: (72.0, 7.0, 14.0), 2: (66.0, 9.0, 16.0), 3: (60.0, 11.0, 17.0), 4: (55.0, 12.0, 18.0),
@@ -170,6 +171,51 @@ def test_optics_take_off_what_a_dermatoscope_adds(monkeypatch):
     assert seen.ita_deg - plain.ita_deg == pytest.approx(wanted, abs=0.4)
     assert seen.contrast_delta_e == plain.contrast_delta_e
     assert measure_tone(image, mask, NO_HAIR, optics="non-contact polarized").ita_deg == plain.ita_deg
+
+
+def test_a_known_camera_is_undone():
+    image, mask = picture(SKINS[3], lesion=(25.0, 8.0, 8.0))
+    steep = (np.linspace(0, 255, 256) / 255) ** 1.3  # on the encoded scale, as a camera's curve
+    photograph = (255 * steep[image] + 0.5).astype(np.uint8)
+
+    def undo(pictured):
+        encoded = (pictured / 255) ** (1 / 1.3)
+        return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+    true, plain = measure_tone(image, mask, NO_HAIR), measure_tone(photograph, mask, NO_HAIR)
+    seen = measure_tone(photograph, mask, NO_HAIR, camera=undo)
+    assert abs(plain.ita_deg - true.ita_deg) > 10
+    assert seen.ita_deg == pytest.approx(true.ita_deg, abs=0.7)
+    assert seen.contrast_delta_e == plain.contrast_delta_e
+
+
+def test_renders_are_measured_as_their_model_says(tmp_path):
+    """`OPTICS` fits the optical model as it is, also when a device stands between."""
+    from synthskin import cli
+
+    for preset, device in (("fst2", "colourimetric"), ("fst5", "phone_dermoscope")):
+        out = tmp_path / preset
+        with pytest.raises(SystemExit) as done:
+            cli.main(["render", "--preset", preset, "--n", "4", "--size", "64", "--seed", "5", "--out", str(out),
+                      "--set", f"device.profile={device}", "--workers", "1"])
+        assert done.value.code == 0
+        found = measure_sources(find_sources([out])).tones
+        error = [tone.ita_deg - source.known_deg for source, tone in found]
+        assert np.abs(error).mean() < 4 and abs(np.mean(error)) < 3
+        if device != "colourimetric":  # the row's device is what makes it so
+            blind = measure_sources([replace(source, camera=None) for source, _ in found]).tones
+            assert np.mean([tone.ita_deg for _, tone in blind]) != pytest.approx(
+                np.mean([tone.ita_deg for _, tone in found]), abs=0.5)
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "phone_dermoscope"), ("saturation = 'much'", "finite number"),
+                                               ("x = [", "camera.toml")])
+def test_bad_cameras_are_refused(tmp_path, content, says):
+    path = tmp_path / "camera.toml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BiasError, match=says):
+        camera_of_profile(str(path))
 
 
 def test_bad_options_are_refused():

@@ -7,8 +7,9 @@
 3. ITA = atan2(L* - 50, b*) in CIE L*a*b* under D65, 2 degrees (Chardon et al. 1991), of the median skin colour;
    atan2 because atan is wrong by 180 degrees for b* < 0 and undefined at 0.
 
-What it does not do: undo a camera. White balance, tone curve and exposure change the ITA of the picture, and with them
-this number (docs/tone.md has the errors by camera profile). ITA is a colour, not a Fitzpatrick type.
+A camera is undone only where it is known (`camera`). Else white balance, tone curve and exposure change the ITA of the
+picture, and with them this number (docs/tone.md has the errors by camera profile). ITA is a colour, not a Fitzpatrick
+type.
 """
 
 from __future__ import annotations
@@ -40,16 +41,24 @@ LEAST_RADIUS: Final = 3.0  # distance of (b*, L* - 50) from (0, 0), about which 
 DARKEST_L: Final = 6.0
 _OUTLIER_SIGMAS: Final = 4.0
 _MOST_FALL: Final = 1.0  # each term of ln luminance from the middle to the corner that is taken for uneven light
-_PULL: Final = 0.001  # weight of even light against that of all skin pixels: decides where the skin seen does not
+_USUAL_FALL: Final = (-0.1, -0.1)  # of each term; by design, about what dermatoscopes lose
+_FALL_SPREAD: Final = 0.1  # standard deviation of that
+_PATCHES: Final = 50  # of skin in a picture whose melanin and blood differ from each other's
 
 #: What a contact dermatoscope does to the colour of skin, against the reflectance by which ITA is defined (crossed
 #: polarisers also reject light that has scattered little; gel and glass add glare; blood lies in vessels). Taken off:
 #: L* by c0 + c1 t + c2 t^2 + c3 (a* - 10) / 5 with t = (L* - 50) / 20, b* by c4, for each `dermoscopic_type`. They are
-#: fitted by benchmarks/tone_tool.py calibrate to renders of the model as it is; none are given until it rests.
-OPTICS: Final[dict[str | None, tuple[float, ...]]] = {}
+#: fitted by benchmarks/tone_tool.py calibrate to 360 renders of the model as it is (60 a class, seed 1).
+OPTICS: Final[dict[str | None, tuple[float, ...]]] = {
+    "contact polarized": (-0.575, 2.343, 1.476, 0.181, 2.088),
+    "contact non-polarized": (1.242, 1.836, -0.068, -0.058, 0.856),
+}
 
 #: Finds a lesion: picture (h, w, 3) to (mask (h, w), confidence 0..1).
 Finder = Callable[[U8], tuple[Mask, float]]
+
+#: Undoes a camera: picture (h, w, 3), 8-bit, to linear light over that of a white tile.
+Camera = Callable[[U8], F64]
 
 
 class MissingToolError(BiasError):
@@ -85,7 +94,7 @@ class Tone:
 
 def measure_tone(
     image: U8, mask: NDArray[Any] | None = None, hair: NDArray[Any] | None = None, *,
-    find_lesion: Finder | None = None, optics: str | None = None, wcag: str = "linear",
+    find_lesion: Finder | None = None, optics: str | None = None, camera: Camera | None = None, wcag: str = "linear",
 ) -> Tone:
     """Tone of a picture (h, w, 3), 8-bit sRGB.
 
@@ -94,6 +103,8 @@ def measure_tone(
     find_lesion  replaces the segmenter
     optics       one of conventions.DERMOSCOPIC_TYPES: takes off what a contact dermatoscope does to the skin's
                  lightness (`OPTICS`); None: a photograph, or unknown; nothing is taken off
+    camera       where the camera is known: gives the linear light (h, w, 3) over a white tile's of its picture
+                 (`physics.devices.undevelop`); the contrast stays that of the picture. None: sRGB, exposed by a tile
     wcag         `linear`: relative luminance as WCAG defines it, of linearised channels; `encoded`: the same weights on
                  the encoded channels, without linearisation, as the published DDI-CoCo scores are to be read
 
@@ -113,9 +124,8 @@ def measure_tone(
         return _cannot(f"{why}: {100 * fraction:.1f} % of the picture, {100 * LEAST_SKIN:g} % are needed", fraction)
     if clipped > MOST_CLIPPED:
         return _cannot(f"over-exposed: {100 * clipped:.0f} % of the skin is clipped", fraction)
-    linear = _decode(image)
-    linear = linear / _light(linear, skin)[..., None]
-    lab = _lab(_encode(linear))
+    linear = _evenly_lit(_decode(image), skin)
+    lab = _lab(_encode(linear if camera is None else _evenly_lit(camera(image), skin)))
     colour = _skin_colour(lab, skin)
     problem = _problem(colour)
     if problem is not None:
@@ -213,8 +223,8 @@ def _is_black(image: U8, joined: Mask, h: int, w: int) -> bool:
 def _light(linear: F64, skin: Mask) -> F64:
     """Illumination (h, w) over that of the middle: exp(p r^2 + q r^4), r = 1 in the corner, p and q at most 0.
 
-    r^2 is the lamp's, r^4 the lens's. Robust least squares on the skin's ln luminance (Cauchy weights), with a weak
-    pull towards even light.
+    r^2 is the lamp's, r^4 the lens's. Robust least squares on the skin's ln luminance (Cauchy weights), pulled towards
+    the usual fall the more, the less even the skin is.
     """
     from scipy.optimize import lsq_linear
 
@@ -225,16 +235,20 @@ def _light(linear: F64, skin: Mask) -> F64:
     level = np.log(np.maximum(linear.reshape(-1, 3)[where] @ np.array(LUMINANCE), 1e-4))
     r = r2.ravel()[where]
     basis = np.stack([r, r**2, np.ones_like(r)], axis=1)
-    pull = math.sqrt(_PULL * len(r)) * np.eye(2, 3)
     bounds = ([-_MOST_FALL, -_MOST_FALL, -np.inf], [0.0, 0.0, np.inf])
-    weight = np.ones_like(r)
+    weight, pull = np.ones_like(r), 0.0
     for _ in range(6):
-        found = lsq_linear(np.concatenate([basis * weight[:, None], pull]),
-                           np.concatenate([level * weight, np.zeros(2)]), bounds).x
+        found = lsq_linear(np.concatenate([basis * weight[:, None], pull * np.eye(2, 3)]),
+                           np.concatenate([level * weight, pull * np.array(_USUAL_FALL)]), bounds).x
         rest = level - basis @ found
-        scale = max(1.5 * 1.4826 * float(np.median(np.abs(rest - np.median(rest)))), 0.005)
-        weight = 1 / np.sqrt(1 + (rest / scale) ** 2)
+        sigma = max(1.4826 * float(np.median(np.abs(rest - np.median(rest)))), 1e-4)
+        weight = 1 / np.sqrt(1 + (rest / (1.5 * sigma)) ** 2)
+        pull = sigma / _FALL_SPREAD * math.sqrt(len(r) / _PATCHES)
     return np.asarray(np.exp(found[0] * r2 + found[1] * r2**2), np.float64)
+
+
+def _evenly_lit(linear: F64, skin: Mask) -> F64:
+    return linear / _light(linear, skin)[..., None]
 
 
 def _skin_colour(lab: F64, skin: Mask) -> F64:

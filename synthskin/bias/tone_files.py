@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthskin.bias.errors import BiasError
-from synthskin.bias.tone import MissingToolError, Tone, measure_tone
+from synthskin.bias.tone import Camera, MissingToolError, Tone, measure_tone
+from synthskin.conventions import DEVICE_PROFILES
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.photo import ENDINGS, load_mask, load_photo
 from synthskin.dataset.reader import open_dataset, safe_path
+from synthskin.files import parse_json
+
+MAX_PROFILE_CHARACTERS: Final = 100_000
 
 
 class Progress(Protocol):
@@ -29,6 +34,7 @@ class Source:
 
     known_deg   `ita_deg` of a set's row, where it has one
     optics      `dermoscopic_type` of a set's row, where it has one
+    camera      undoes the device of a rendered row; None: unknown
     """
 
     name: str
@@ -37,6 +43,7 @@ class Source:
     hair: Path | None = None
     known_deg: float | None = None
     optics: str | None = None
+    camera: Camera | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,40 @@ def _of_set(directory: Path) -> Iterator[Source]:
 
         image = safe_path(directory, row["file_name"])
         yield Source(str(image), image, path("mask_file_name"), path("hair_file_name"), row["ita_deg"],
-                     row["dermoscopic_type"])
+                     row["dermoscopic_type"], _camera_of(row))
+
+
+def _camera_of(row: dict[str, Any]) -> Camera | None:
+    """Of a rendered picture the device is known; of a translated or generated one its record is another picture's."""
+    device = parse_json(row["params"]).get("device") if row["generator"] == "physics" else None
+    if not isinstance(device, dict):
+        return None
+    from synthskin.physics.devices import undevelop
+    from synthskin.record import Device, RecordError, check_value
+
+    try:
+        made = Device(**{key: check_value(f"device.{key}", value) for key, value in device.items()})
+    except RecordError:
+        return None  # of a version that knows other devices: as any unknown camera
+    return partial(undevelop, device=made)
+
+
+def camera_of_profile(name: str) -> Camera:
+    """Undoes a device profile, by its name or the path of a TOML file; raises BiasError naming what is wrong."""
+    from synthskin.physics.devices import read_profile, undevelop
+    from synthskin.record import Device
+
+    if name in DEVICE_PROFILES:
+        return partial(undevelop, device=Device(profile=name))
+    path = Path(name)
+    if path.suffix != ".toml" or not path.is_file():
+        raise BiasError(f"--camera {name}: allowed are {', '.join(DEVICE_PROFILES)}, or the path of a profile (.toml)")
+    try:
+        with path.open(encoding="utf-8") as handle:
+            made = read_profile(handle.read(MAX_PROFILE_CHARACTERS))
+    except (OSError, ValueError) as error:
+        raise BiasError(f"--camera {name}: {error}") from None
+    return partial(undevelop, device=Device(), made=made)
 
 
 def _with_mask(source: Source, masks: Path) -> Source:
@@ -95,8 +135,12 @@ def _with_mask(source: Source, masks: Path) -> Source:
     raise BiasError(f"{source.image}: no mask {stem}.png or {stem}_segmentation.png in {masks}")
 
 
-def measure_sources(sources: Sequence[Source], wcag: str = "linear", progress: Progress | None = None) -> Measured:
-    """Tones of all sources; a picture that cannot be read is told in `unread` and the rest go on."""
+def measure_sources(sources: Sequence[Source], wcag: str = "linear", progress: Progress | None = None,
+                    camera: Camera | None = None) -> Measured:
+    """Tones of all sources; a picture that cannot be read is told in `unread` and the rest go on.
+
+    camera   that of all pictures, in place of what a set says of its own
+    """
     tones, unread = [], {}
     if progress is not None:
         progress.start(len(sources), 0)
@@ -105,7 +149,8 @@ def measure_sources(sources: Sequence[Source], wcag: str = "linear", progress: P
             try:
                 image = load_photo(source.image, upright=source.mask is None)
                 tones.append((source, measure_tone(image, _mask(source.mask, image), _mask(source.hair, image),
-                                                   optics=source.optics, wcag=wcag)))
+                                                   optics=source.optics, camera=camera or source.camera,
+                                                   wcag=wcag)))
             except MissingToolError:
                 raise  # the same for every picture
             except (DatasetError, BiasError) as error:

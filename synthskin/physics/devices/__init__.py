@@ -209,6 +209,24 @@ def develop(linear: F32, record: SampleRecord) -> F32:
     return np.asarray(np.clip(x, 0, 1), np.float32)
 
 
+def undevelop(image: U8, device: Device, made: Profile | None = None) -> NDArray[np.float64]:
+    """Linear light (h, w, 3) over a white tile's of a finished picture: curve, colours, lens, exposure, balance undone.
+
+    `made` replaces the profile that `device` names. Noise, blur and sharpening stay, and the lens where the picture is
+    not square; what was clipped is lost.
+    """
+    made = profile(device.profile) if made is None else made
+    table = _curve(made.tone)
+    levels = np.interp(np.arange(256) / 255, table, np.linspace(0, 1, len(table)))
+    x = levels[image]
+    grey = (x @ LUMINANCE)[..., None]
+    x = (grey + (x - grey) / max(made.saturation, 0.05)) @ np.linalg.inv(np.array(made.matrix)).T
+    if made.vignette_half_angle_deg and image.shape[0] == image.shape[1]:
+        x = x / _cos4(image.shape[0], made.vignette_half_angle_deg)[..., None]
+    gains = light_gains(device.white_balance_mired, device.tint) * light_gains(made.white_balance_mired, made.tint)
+    return np.asarray(x / (gains * 2.0 ** (device.exposure_ev + made.exposure_ev)), np.float64)
+
+
 def compress(image: U8, record: SampleRecord) -> U8:
     """The picture after JPEG and back, if the profile compresses."""
     made = profile(record.device.profile).at(image.shape[0])

@@ -135,6 +135,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--n", type=int, default=50)
+    parser.add_argument("--first", type=int, default=0, help="position of the first of them; others for another")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--page", type=Path)
     parser.add_argument("--names", nargs="*", default=[], help="stems of the photographs of the page")
@@ -147,7 +148,7 @@ def main():
         by_name = {p.stem: p for p in paths}
         page([by_name[name] for name in args.names] if args.names else paths[:6], args.page)
         return
-    chosen = paths[:: max(len(paths) // args.n, 1)][: args.n]
+    chosen = paths[args.first :: max(len(paths) // args.n, 1)][: args.n]
     text = report(measure(chosen), len(chosen))
     print(text)
     if args.out:

@@ -20,6 +20,7 @@ from synthskin.cli_classify import register_classifier
 from synthskin.cli_data import register
 from synthskin.cli_diffusion import register_diffusion
 from synthskin.cli_gan import register_gan
+from synthskin.cli_options import JsonOption
 from synthskin.cli_segment import register_segmenter
 from synthskin.cli_study import register_study
 from synthskin.cli_variation import register_variations
@@ -35,7 +36,6 @@ app = typer.Typer(
 presets_app = typer.Typer(help="List presets, show one, or list all fields.", invoke_without_command=True)
 app.add_typer(presets_app, name="presets")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of a data set.")]
 
 

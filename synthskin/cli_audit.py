@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_options import JsonOption
 from synthskin.conventions import default_spp
-
-JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
 
 
 def _list_causes(value: bool) -> None:

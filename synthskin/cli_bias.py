@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
+from synthskin.cli_options import JsonOption
 
 
 def register_bias(app: typer.Typer) -> None:

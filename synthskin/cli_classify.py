@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
+from synthskin.cli_options import JsonOption, TorchDeviceOption
+
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `classifier train`.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 classifier_app = typer.Typer(
     help="Train a classifier on sets, predict, evaluate, export to ONNX. Not for diagnosis.", no_args_is_help=True,
@@ -45,7 +45,7 @@ def train(
     no_augment: Annotated[bool, typer.Option("--no-augment", help="No flips, rotations, crops, colour.")] = False,
     seed: Annotated[int, typer.Option(help="Seed; 0 is a seed.")] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between states a resumed run starts from.")] = 100,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a model.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,7 +77,7 @@ def predict(
     source: Annotated[Path, typer.Argument(metavar="DIR|SET", help="Data set, or folder of pictures.")],
     out: Annotated[Path, typer.Option(help="CSV file to write: a line a picture, a probability a class.")],
     batch: Annotated[int, typer.Option(help="Pictures at a time.")] = 16,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Calibrated probabilities of every picture of a set or a folder, as CSV."""
@@ -104,7 +104,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Only rows with this split, such as test.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file of all figures to write too.")] = None,
     batch: Annotated[int, typer.Option(help="Pictures at a time.")] = 16,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Recall, precision, AUC a class, confusion, calibration; over all and by skin tone."""

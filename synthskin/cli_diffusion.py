@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_options import JsonOption, SeedOption, TorchDeviceOption
+
 diffusion_app = typer.Typer(
     help="Diffusion: train a LoRA on Stable Diffusion, write sets with masks. Not for diagnosis.", no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-SeedOption = Annotated[int, typer.Option(help="Seed; 0 is a seed.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds one.")]
 DataArgument = Annotated[list[Path], typer.Argument(metavar="DATA...", help="Folders of data sets: real, synthetic or "
                                                     "both.")]
@@ -39,7 +38,7 @@ def quickstart_command(
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of UNet and text encoder.")] = 1e-3,
     seed: SeedOption = 0,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,7 +100,7 @@ def train_command(
     validate_every: Annotated[int, typer.Option(help="Steps between validation pictures; 0: none.")] = 0,
     validate_n: Annotated[int, typer.Option(help="Validation pictures.")] = 4,
     base_licence: Annotated[str | None, typer.Option(help="The base's licence, if not the usual one.")] = None,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -168,7 +167,7 @@ def generate_command(
     modality: Annotated[str, typer.Option(help="dermoscopic or clinical, where no render says it.")] = "dermoscopic",
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (on a GPU).")] = "no",
     offload: Annotated[bool, typer.Option("--offload", help="Keep on the GPU only the part in use.")] = False,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:

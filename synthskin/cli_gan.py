@@ -9,12 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_options import JsonOption, SeedOption, TorchDeviceOption
+
 gan_app = typer.Typer(help="Translate between classes and between skin tones, without pairs.", no_args_is_help=True)
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a result.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-SeedOption = Annotated[int, typer.Option(help="Seed; 0 is a seed.")]
 WHERE = "Filter of its samples: diagnosis=NV, or diagnosis=MEL|BCC,ita_class>=4."
 
 
@@ -58,7 +57,7 @@ def train(
     patience: Annotated[int, typer.Option(help="Validations without gain before the early stop; 0 never stops and "
                                                "keeps the last weights, not the best.")] = 10,
     seed: SeedOption = 0,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -124,7 +123,7 @@ def translate(
     = False,
     margin: Annotated[float, typer.Option(help="Class: dilation of the mask, as a share of the side.")] = 0.04,
     feather: Annotated[float, typer.Option(help="Class: width of the soft edge beyond it, as a share.")] = 0.06,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -168,7 +167,7 @@ def balance(
     whole: Annotated[bool, typer.Option("--whole", help="No compositing.")] = False,
     margin: Annotated[float, typer.Option(help="Dilation of the mask, as a share of the side.")] = 0.04,
     feather: Annotated[float, typer.Option(help="Width of the soft edge beyond it, as a share.")] = 0.06,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,

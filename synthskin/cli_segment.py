@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_options import JsonOption, TorchDeviceOption
+
 segmenter_app = typer.Typer(help="Find lesions: train on sets, predict on pictures, score against true masks.",
                             no_args_is_help=True)
-JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cuda or cpu.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL|default", help="Folder of a segmenter, or `default`, the "
                                                                             "one that ships with synthskin.")]
 
@@ -35,7 +35,7 @@ def train(
     masks: Annotated[str, typer.Option(help="Values of mask_status that count as true.")] = "exact,human,inherited",
     start: Annotated[str | None, typer.Option(metavar="MODEL|default", help="Go on from the weights of a segmenter, "
                                               "such as to fit it to your camera.", show_default=False)] = None,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a model.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,7 +70,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     probability: Annotated[bool, typer.Option("--probability", help="Write probabilities too, 8-bit PNG.")] = False,
     batch: Annotated[int, typer.Option(help="Pictures at a time.")] = 8,
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read; each is "
                                                               "told.")] = False,
     as_json: JsonOption = False,
@@ -103,7 +103,7 @@ def score(
     sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="Data sets with true masks.")],
     out: Annotated[Path | None, typer.Option(help="JSON file to write, a row a sample.", show_default=False)] = None,
     masks: Annotated[str, typer.Option(help="Values of mask_status that count as true.")] = "exact,human,inherited",
-    device: DeviceOption = "auto",
+    device: TorchDeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Dice, IoU and calibration against true masks: whole, by diagnosis and by tone."""

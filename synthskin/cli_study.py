@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
+from synthskin.cli_options import JsonOption
 
 
 class StudyCommand(TyperCommand):

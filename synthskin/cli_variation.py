@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_options import JsonOption, SeedOption
 from synthskin.conventions import default_spp
 
 PresetOption = Annotated[str, typer.Option(help="Name of a preset, or the path of a TOML file.")]
@@ -16,7 +17,6 @@ LesionsOption = Annotated[int, typer.Option("--n", "-n", help="Number of lesions
 SizeOption = Annotated[int, typer.Option(help="Width and height in pixels.")]
 SppOption = Annotated[int | None, typer.Option(help="Paths a pixel (default 9, over 384 pixels 6).",
                                                show_default=False)]
-SeedOption = Annotated[int, typer.Option(help="Seed; 0 is a seed.")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder to write.", show_default=False)]
 DeviceOption = Annotated[str, typer.Option(help="auto, cuda or llvm.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Processes that render.")]
@@ -24,7 +24,6 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew i
 MapsOption = Annotated[bool, typer.Option("--maps", help="Write maps of melanin, blood, depth and height too.")]
 SetsOption = Annotated[list[str] | None, typer.Option("--set", help="key=value or key=low..high; several times.")]
 DiagnosisOption = Annotated[str | None, typer.Option(help="Weights such as MEL=0.2,NV=0.8.", show_default=False)]
-JsonOption = Annotated[bool, typer.Option("--json", help="One machine-readable line on standard output.")]
 
 
 def sweep(

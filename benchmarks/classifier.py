@@ -1,7 +1,7 @@
 """Can the seven classes be told apart, and not by colour alone? A classifier on renders, tested on other renders.
 
-synthskin render --preset fst2 --tone fst1=1,fst2=1,fst3=1,fst4=1 --diagnosis MEL=1,NV=1,BCC=1,AKIEC=1,BKL=1,DF=1,VASC=1 \
-    --n 1750 --size 128 --seed 11 --out SET
+synthskin render --preset fst2 --tone fst1=1,fst2=1,fst3=1,fst4=1 --n 1750 --size 128 --seed 11 --out SET
+    --diagnosis MEL=1,NV=1,BCC=1,AKIEC=1,BKL=1,DF=1,VASC=1
 python benchmarks/classifier.py SET --model MODEL [--train 1400 --test 350] [--steps 1500] [--network small]
 
 The last --test samples are for testing alone, the first --train for training (a tenth of them for the temperature). The

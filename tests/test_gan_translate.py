@@ -12,7 +12,7 @@ from gan_sets import write_set
 from synthskin.dataset.reader import open_dataset, read_rows, validate
 from synthskin.gan import GanError
 from synthskin.gan.balance import balance_set, find_needs, parse_goal
-from synthskin.gan.composite import CompositeOptions, composite, may_change
+from synthskin.gan.composite import CompositeOptions, composite, may_change, under_hair
 from synthskin.gan.domain import load_domain
 from synthskin.gan.method import TrainOptions
 from synthskin.gan.model import Model, ModelCard
@@ -93,6 +93,27 @@ def test_tone_translation_changes_skin_and_keeps_what_stands_before_it(toys, tmp
         ruler = source.load(k).artefacts.get("ruler", np.zeros((32, 32), np.uint8)) > 0
         assert not different[ruler].any() and different[:, 16:].mean() > 0.9
     assert np.mean([row["ita_image_deg"] for row in made.rows]) < np.mean([60 - 20 * s[1] for s in SPECS])
+
+
+def test_hair_lies_over_the_new_skin_and_brings_none_of_the_old(toys):
+    pale, dark = (200, 170, 150), (90, 60, 45)
+    hair = np.zeros((32, 32), bool)
+    hair[10], hair[20, 8:] = True, True
+    image = np.empty((32, 32, 3), np.uint8)
+    image[:] = pale
+    image[10], image[20, 8:] = (30, 25, 20), (168, 142, 125)  # one hair hides the skin, the other two thirds of a pixel
+    source = replace(load_domain(toys, Where(), 32).picture(0), image=image, hair=hair)
+    new = np.empty_like(image)
+    new[:] = dark
+    made = under_hair(source, new)
+    away = ~hair
+    away[9:12] = away[19:22] = False
+    assert (made[away] == dark).all() and made.max() <= max(dark)
+    assert (made[10] < image[10]).all()
+    light = [(np.asarray(c) / 255) ** 2.2 for c in (made[20, 20], dark, image[20, 20], pale)]
+    assert light[0] / light[1] == pytest.approx(light[2] / light[3], abs=0.05)
+    assert (may_change(source, "tone", CompositeOptions())[hair] == 1).all()
+    assert (may_change(source, "class", CompositeOptions())[hair] == 0).all()
 
 
 def test_stargan_makes_every_tone(toys, tmp_path):

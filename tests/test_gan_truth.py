@@ -69,5 +69,5 @@ def test_nearer_to_the_truth_than_colour_transfer(parts, colour_transfer, tmp_pa
     train(parts[0], parts[1], options, tmp_path / "model")
     made = Translator(load_model(tmp_path / "model"))(pictures(parts[2]))
     found = against_truth([one.image for one in made], pictures(parts[3]))
-    assert found.lesion <= 0.9 * colour_transfer[0]
-    assert found.skin <= 1.0 * colour_transfer[1]
+    assert found.lesion <= 0.8 * colour_transfer[0], (found, colour_transfer)
+    assert found.skin <= 0.8 * colour_transfer[1], (found, colour_transfer)

@@ -1,8 +1,9 @@
 """What may change in a picture. Class: the dilated, feathered lesion. Tone: all skin. The rest stays bit for bit.
 
 Hair, rulers, ink, stickers, glare and the black surround stay in both, wherever they lie: none of them may become a cue
-of a class, and none of them has a skin tone. Gel bubbles and blur let the skin be seen, so they change with it. A set
-that knows nothing of hair (photographs) has it found by synthskin.hooks.regions, simple image rules that miss some.
+of a class, and none of them has a skin tone. Gel bubbles and blur let the skin be seen, so they change with it. A hair
+is thinner than most pixels: where the tone changes, what it takes of the old skin's light is taken of the new one's. A
+set that knows nothing of hair (photographs) has it found by synthskin.hooks.regions, simple image rules that miss some.
 """
 
 from __future__ import annotations
@@ -31,27 +32,58 @@ class CompositeOptions:
         return {"margin": self.margin, "feather": self.feather}
 
 
-def standing(picture: Picture) -> NDArray[np.bool_]:
-    """(s, s) pixels of hair, artefacts and surround: what stands between camera and skin."""
-    import torch
-
+def hair_of(picture: Picture) -> NDArray[np.bool_]:
+    """(s, s) pixels that a hair crosses: the set's, or found."""
+    if picture.hair is not None:
+        return np.asarray(picture.hair > 0)
+    if picture.row["hair_file_name"] is not None or picture.row["generator"] == "physics":
+        return np.zeros(picture.image.shape[:2], np.bool_)
     from synthskin.hooks import regions
 
-    x = torch.from_numpy(np.array(picture.image)).permute(2, 0, 1)[None].float().div(255)
-    found = regions.surround(x)[0, 0].numpy() > 0.5
-    if picture.hair is not None:
-        found |= picture.hair > 0
-    elif picture.row["hair_file_name"] is None and picture.row["generator"] != "physics":
-        small = regions.reduced(x)
-        found |= regions.enlarged(regions.hair(small, regions.closed(small)), x)[0, 0].numpy() > 0.5
+    x = _tensor(picture)
+    small = regions.reduced(x)
+    return np.asarray(regions.enlarged(regions.hair(small, regions.closed(small)), x)[0, 0].numpy() > 0.5)
+
+
+def standing(picture: Picture, hair: bool = True) -> NDArray[np.bool_]:
+    """(s, s) pixels of hair (unless that is left out), artefacts and surround: what stands between camera and skin."""
+    from synthskin.hooks import regions
+
+    found = regions.surround(_tensor(picture))[0, 0].numpy() > 0.5
+    if hair:
+        found |= hair_of(picture)
     for name, mask in picture.artefacts.items():
         if name not in CLEAR:
             found |= mask > 0
-    return found
+    return np.asarray(found)
+
+
+def under_hair(picture: Picture, translated: U8) -> U8:
+    """The translated picture with the source's hair over its skin, not over the source's.
+
+    Skin under a hair is that of the nearest pixel without one, before and after; what the hair leaves of the old skin's
+    linear light it leaves of the new one's. Where nothing is darker than the skin beside it, the translation stands.
+    """
+    from scipy.ndimage import binary_dilation, distance_transform_edt
+
+    near = binary_dilation(hair_of(picture), iterations=1)
+    if not near.any() or near.all():
+        return translated
+    rows, columns = distance_transform_edt(near, return_distances=False, return_indices=True)
+    at = rows[near], columns[near]
+    seen, old, new = (_linear(image) for image in (picture.image[near], picture.image[at], translated[at]))
+    left = seen / np.maximum(old, 1e-3)
+    covered = np.rint(255 * _encoded(np.minimum(left, 1) * new))
+    made = translated.copy()
+    made[near] = np.where(left.mean(-1, keepdims=True) < 1, covered, translated[near]).astype(np.uint8)
+    return made
 
 
 def may_change(picture: Picture, change: str, options: CompositeOptions) -> NDArray[np.float32]:
-    """(s, s) weight of the translated picture, 0 to 1; exactly 0 where the source has to stay."""
+    """(s, s) weight of the translated picture, 0 to 1; exactly 0 where the source has to stay.
+
+    Where the tone changes, hair is not among that: see `under_hair`.
+    """
     from scipy.ndimage import distance_transform_edt
 
     size = picture.image.shape[0]
@@ -63,7 +95,7 @@ def may_change(picture: Picture, change: str, options: CompositeOptions) -> NDAr
         away = distance_transform_edt(picture.mask == 0)
         beyond = (away - options.margin * size) / max(options.feather * size, 1e-6)
         weight = (0.5 + 0.5 * np.cos(np.pi * np.clip(beyond, 0.0, 1.0))).astype(np.float32)
-    stays = standing(picture)
+    stays = standing(picture, hair=change == "class")
     if stays.any():
         weight = weight * np.clip(distance_transform_edt(~stays) / _SOFT_PX, 0.0, 1.0).astype(np.float32)
     weight[stays] = 0.0
@@ -95,7 +127,20 @@ def measured(image: U8, picture: Picture) -> dict[str, Any]:
 
 def _mean_lab(image: U8, where: NDArray[np.bool_], rgb2lab: Any) -> NDArray[np.float64]:
     """L*a*b* of the mean linear colour under `where`."""
-    encoded = image[where].astype(np.float64) / 255.0
-    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).mean(0)
-    mean = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray(rgb2lab(mean[None, None])[0, 0], np.float64)
+    return np.asarray(rgb2lab(_encoded(_linear(image[where]).mean(0))[None, None])[0, 0], np.float64)
+
+
+def _tensor(picture: Picture) -> Any:
+    import torch
+
+    return torch.from_numpy(np.array(picture.image)).permute(2, 0, 1)[None].float().div(255)
+
+
+def _linear(image: NDArray[Any]) -> NDArray[np.float64]:
+    """Linear light 0..1 of 8-bit sRGB."""
+    encoded = image.astype(np.float64) / 255.0
+    return np.asarray(np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4))
+
+
+def _encoded(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))

@@ -24,7 +24,7 @@ from synthskin.dataset.preview import preview_png
 from synthskin.dataset.reader import Progress, bounding_box
 from synthskin.dataset.writer import DatasetWriter
 from synthskin.gan import GanError
-from synthskin.gan.composite import CompositeOptions, composite, may_change, measured
+from synthskin.gan.composite import CompositeOptions, composite, may_change, measured, under_hair
 from synthskin.gan.domain import U8, Domain, Picture, from_unit, load_domain
 from synthskin.gan.model import Model
 from synthskin.gan.where import Where, parse_where
@@ -96,6 +96,8 @@ class Translator:
         wanted = None if tone is None else torch.full((len(sources),), tone)
         raw = from_unit(self.model(x, wanted))
         if not self.whole:
+            if self.change == "tone":
+                raw = np.stack([under_hair(p, image) for p, image in zip(sources, raw, strict=True)])
             raw = np.stack([composite(p.image, image, may_change(p, self.change, self.options))
                             for p, image in zip(sources, raw, strict=True)])
         return [Made(p, image, tone) for p, image in zip(sources, raw, strict=True)]

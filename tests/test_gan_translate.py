@@ -102,7 +102,7 @@ def test_hair_lies_over_the_new_skin_and_brings_none_of_the_old(toys):
     image = np.empty((32, 32, 3), np.uint8)
     image[:] = pale
     image[10], image[20, 8:] = (30, 25, 20), (168, 142, 125)  # one hair hides the skin, the other two thirds of a pixel
-    source = replace(load_domain(toys, Where(), 32).picture(0), image=image, hair=hair)
+    source = replace(load_domain(toys, Where(), 32).picture(0), image=image, hair=hair, artefacts={})
     new = np.empty_like(image)
     new[:] = dark
     made = under_hair(source, new)

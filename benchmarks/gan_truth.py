@@ -1,7 +1,7 @@
 """How near translators come to the true counterfactual, which only a renderer has; against colour transfer.
 
-    synthskin counterfactual --preset nv --tones fst1,fst5 -n 64 --size 64 --seed 0 --out out/pairs64
-    python benchmarks/gan_truth.py out/pairs64 --work out/gan_truth --steps 600
+    synthskin counterfactual --preset nv --tones fst1,fst5 -n 96 --size 64 --seed 0 --out out/pairs64
+    python benchmarks/gan_truth.py out/pairs64 --work out/gan_truth --steps 1200
 
 The first two thirds of the lesions are learnt from (each domain drawn on its own: unpaired), the rest is judged. Every
 figure is the mean CIEDE2000 to the picture that the renderer makes of the same lesion on the other skin, over the
@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from synthskin.gan import reinhard
-from synthskin.gan.domain import Domain, load_domain
+from synthskin.gan.domain import U8, Domain, load_domain
 from synthskin.gan.method import TrainOptions
 from synthskin.gan.model import load_model
 from synthskin.gan.train import train
@@ -29,7 +30,7 @@ from synthskin.gan.translate import Translator
 from synthskin.gan.truth import Truth, against_truth, pairs
 from synthskin.gan.where import Where
 
-METHODS = ("cyclegan", "cut", "stargan")
+METHODS = ("cyclegan", "cut", "stargan", "pix2pixhd")
 
 
 def split_pairs(directory: Path, size_px: int, learn_share: float = 2 / 3) -> tuple[Domain, Domain, Domain, Domain]:
@@ -81,14 +82,23 @@ def hooks(test_a: Domain, test_b: Domain) -> dict[str, Truth]:
     return made
 
 
-def learnt(method: str, options: TrainOptions, parts: tuple[Domain, ...], work: Path) -> tuple[Truth, dict[str, Any]]:
-    """Train, translate the test sources (hair and artefacts kept), compare."""
-    own = {"cyclegan": {"skip": True}, "cut": {"skip": True, "norm": "instance"}}.get(method, {})
-    result = train(parts[0], parts[1], replace(options, method=method, **own), work / method)
+def learnt(
+    method: str, options: TrainOptions, parts: tuple[Domain, ...], work: Path
+) -> tuple[list[U8], dict[str, Any]]:
+    """Train, translate the test sources (hair and artefacts kept). pix2pixhd sees their masks alone."""
+    own: dict[str, Any] = {"pix2pixhd": {"change": "picture"}, **dict.fromkeys(("cyclegan", "cut"), {"skip": True})}
+    source = parts[1] if method == "pix2pixhd" else parts[0]
+    result = train(source, parts[1], replace(options, method=method, **own.get(method, {})), work / method)
     translator = Translator(load_model(work / method, "cpu"))
     made = translator(pictures(parts[2]), 5 if method == "stargan" else None)
-    return against_truth([one.image for one in made], pictures(parts[3])), {
+    return [one.image for one in made], {
         "steps": result.steps, "ended": result.ended, "weights_of_step": result.card.steps if result.card else None}
+
+
+def draw_page(rows: list[list[U8]], out: Path, columns: int = 10) -> None:
+    """Sources, a row a method, the true renders; twice the size."""
+    sheet = Image.fromarray(np.concatenate([np.concatenate(row[:columns], axis=1) for row in rows]))
+    sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(out)
 
 
 def main() -> None:
@@ -96,6 +106,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gan_truth.json"))
+    parser.add_argument("--page", type=Path, help="picture of sources, each method, the true renders")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=600)
@@ -108,9 +119,13 @@ def main() -> None:
     found = {name: {"truth": asdict(value)} for name, value in (rivals(*parts) | hooks(*parts[2:])).items()}
     options = TrainOptions("cyclegan", "tone", given.size, given.steps, width=given.width, blocks=given.blocks,
                            rate=given.rate, identity=0.0, augment="none", pool=20, ema=0.98)
+    rows = [[p.image for p in pictures(parts[2])]]
     for method in given.methods.split(","):
-        truth, told = learnt(method, options, parts, given.work)
-        found[method] = {"truth": asdict(truth), **told}
+        made, told = learnt(method, options, parts, given.work)
+        found[method] = {"truth": asdict(against_truth(made, pictures(parts[3]))), **told}
+        rows.append(made)
+    if given.page:
+        draw_page([*rows, [p.image for p in pictures(parts[3])]], given.page)
     reference = [found[f"Reinhard, {name}"]["truth"]
                  for name in ("a random target picture", "mean of the target domain")]
     print(f"{'':42} {'lesion':>7} {'skin':>7}   nearer than Reinhard (random target; domain mean)")

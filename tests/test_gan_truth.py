@@ -61,9 +61,9 @@ def test_colour_transfer_reaches_its_target():
     assert np.abs(reinhard.transfer(a, reinhard.ColourStatistics.of(a[None])).astype(int) - a).max() <= 1
 
 
-@pytest.mark.parametrize(("method", "steps", "norm"), [("cyclegan", 400, "none")])
+@pytest.mark.parametrize(("method", "steps", "norm"), [("cyclegan", 400, "none"), ("cut", 360, "none")])
 def test_nearer_to_the_truth_than_colour_transfer(parts, colour_transfer, tmp_path, method, steps, norm):
-    """31 % and 12 % nearer were measured (lesion, skin); the aim of 20 % over skin, and CUT, are open: docs/gan.md."""
+    """At least 20 % over lesion and over skin apart."""
     options = TrainOptions(method, "tone", 64, steps, rate=1e-3, width=8, blocks=2, norm=norm, skip=True, identity=0.0,
                            augment="none", pool=20, ema=0.98, every=steps)
     train(parts[0], parts[1], options, tmp_path / "model")

@@ -86,9 +86,9 @@ def learnt(
     method: str, options: TrainOptions, parts: tuple[Domain, ...], work: Path
 ) -> tuple[list[U8], dict[str, Any]]:
     """Train, translate the test sources (hair and artefacts kept). pix2pixhd sees their masks alone."""
-    own: dict[str, Any] = {"pix2pixhd": {"change": "picture"}, **dict.fromkeys(("cyclegan", "cut"), {"skip": True})}
+    own: dict[str, Any] = {"change": "picture"} if method == "pix2pixhd" else {"skip": method in ("cyclegan", "cut")}
     source = parts[1] if method == "pix2pixhd" else parts[0]
-    result = train(source, parts[1], replace(options, method=method, **own.get(method, {})), work / method)
+    result = train(source, parts[1], replace(options, method=method, **own), work / method)
     translator = Translator(load_model(work / method, "cpu"))
     made = translator(pictures(parts[2]), 5 if method == "stargan" else None)
     return [one.image for one in made], {

@@ -34,10 +34,10 @@ from synthskin.run import EngineOptions, RunRequest, render_run
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE_PX = 64
-LESIONS = 30
-PLAIN = 80
+LESIONS = 36
+PLAIN = 100
 AUDIT_SEED = 77
-STEPS = 1500
+STEPS = 1200
 
 #: Causes of the audit with fewer values than by default, the planted ones first.
 CAUSES: tuple[Cause, ...] = (
@@ -64,11 +64,9 @@ class Training:
     seed: int
     confound: str
     tone: str
-    n: int = 700
+    n: int = 1000
 
 
-#: Light that varies, so that a model has no reason to follow it.
-LIGHT = ("device.exposure_ev=-0.4..0.4", "device.white_balance_mired=-40..40")
 ALL_TONES = "fst1=1,fst2=1,fst3=1,fst4=1,fst5=1,fst6=1"
 SETS = (
     Training("even", 11, "ink:MEL=0.5,NV=0.5", ALL_TONES),
@@ -95,7 +93,7 @@ SUBJECTS = (
 
 def render_sets(work: Path) -> bool:
     """The audit's sets; False if interrupted."""
-    preset = load_preset("fst2").with_sets(LIGHT).with_diagnosis("MEL=1,NV=1").with_tones(ALL_TONES)
+    preset = load_preset("isic_like").with_diagnosis("MEL=1,NV=1").with_tones(ALL_TONES)
     jobs = make_jobs(preset, CAUSES, LESIONS, PLAIN)
     jobs = [*jobs[1:], jobs[0]]
     options = EngineOptions(SIZE_PX, default_spp(SIZE_PX))
@@ -107,7 +105,7 @@ def render_training(work: Path, names: Sequence[str]) -> bool:
     for own in SETS:
         if names and own.name not in names:
             continue
-        preset = load_preset("fst2").with_sets(LIGHT).with_diagnosis("MEL=1,NV=1").with_tones(own.tone)
+        preset = load_preset("isic_like").with_diagnosis("MEL=1,NV=1").with_tones(own.tone)
         request = RunRequest(preset.with_confounds([own.confound]), own.n, own.seed, work / own.name,
                              EngineOptions(SIZE_PX), 1)
         if render_run(request, progress=make_progress(verb=f"{own.name}: rendering")).interrupted:

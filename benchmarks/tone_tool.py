@@ -147,7 +147,7 @@ def errors(measured: list[float | None], true: np.ndarray) -> dict[str, float | 
 
 def measure(folder: Path, seeds: list[int], out: Path | None, segment: bool) -> None:
     from synthskin.bias.tone import measure_tone
-    from synthskin.bias.tone_files import camera_of_profile
+    from synthskin.cameras import camera_of_profile
 
     methods = ("tone, camera, optics", "tone, masks, optics", "tone, masks",
                *(("tone, own masks",) if segment else ()), "border patches")

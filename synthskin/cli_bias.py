@@ -34,11 +34,12 @@ def tone(
 
     Exit 0, or 3 if pictures could not be read (each is told).
     """
-    from synthskin.bias.tone_files import camera_of_profile, find_sources, measure_sources
+    from synthskin.bias.tone_files import find_sources, measure_sources
+    from synthskin.cameras import camera_of_profile, camera_of_row
     from synthskin.progress import make_progress
 
     undone = None if camera is None else camera_of_profile(camera)
-    found = measure_sources(find_sources(paths, masks), wcag, make_progress(verb="measuring"), undone)
+    found = measure_sources(find_sources(paths, masks, camera_of_row), wcag, make_progress(verb="measuring"), undone)
     for name, why in found.unread.items():
         print(f"left out: {name}: {why}", file=sys.stderr, flush=True)
     if as_json:

@@ -16,7 +16,8 @@ from skimage.color import lab2rgb
 
 from synthskin.bias.errors import BiasError
 from synthskin.bias.tone import OPTICS, measure_tone, wcag_ratio
-from synthskin.bias.tone_files import camera_of_profile, find_sources, measure_sources
+from synthskin.bias.tone_files import find_sources, measure_sources
+from synthskin.cameras import camera_of_profile, camera_of_row
 from synthskin.conventions import ita_class
 
 SKINS = {1: (72.0, 7.0, 14.0), 2: (66.0, 9.0, 16.0), 3: (60.0, 11.0, 17.0), 4: (55.0, 12.0, 18.0),
@@ -199,7 +200,7 @@ def test_renders_are_measured_as_their_model_says(tmp_path):
             cli.main(["render", "--preset", preset, "--n", "4", "--size", "64", "--seed", "5", "--out", str(out),
                       "--set", f"device.profile={device}", "--workers", "1"])
         assert done.value.code == 0
-        found = measure_sources(find_sources([out])).tones
+        found = measure_sources(find_sources([out], camera_of=camera_of_row)).tones
         error = [tone.ita_deg - source.known_deg for source, tone in found]
         assert np.abs(error).mean() < 4 and abs(np.mean(error)) < 3
         if device != "colourimetric":  # the row's device is what makes it so

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthskin.bias.errors import BiasError
 from synthskin.bias.tone import Camera, MissingToolError, Tone, measure_tone
-from synthskin.conventions import DEVICE_PROFILES
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.photo import ENDINGS, load_mask, load_photo
 from synthskin.dataset.reader import open_dataset, safe_path
-from synthskin.files import parse_json
 
-MAX_PROFILE_CHARACTERS: Final = 100_000
+#: Camera of a row, or None where it is not known.
+CameraOf = Callable[[dict[str, Any]], Camera | None]
 
 
 class Progress(Protocol):
@@ -61,9 +59,10 @@ class Measured:
         return counts
 
 
-def find_sources(paths: Sequence[Path], masks: Path | None = None) -> list[Source]:
+def find_sources(paths: Sequence[Path], masks: Path | None = None, camera_of: CameraOf | None = None) -> list[Source]:
     """Pictures of files, folders and sets; `masks` is a folder of masks that carry their pictures' names.
 
+    camera_of   tells the camera of a set's row, as `synthskin.cameras.camera_of_row` does; without it none is known
     Raises BiasError where there is no picture, DatasetError where a set is broken.
     """
     found: list[Source] = []
@@ -71,7 +70,7 @@ def find_sources(paths: Sequence[Path], masks: Path | None = None) -> list[Sourc
         if not path.exists():
             raise BiasError(f"{path}: there is no such file or folder")
         if path.is_dir() and (path / "dataset.json").is_file():
-            found += _of_set(path)
+            found += _of_set(path, camera_of)
         elif path.is_dir():
             found += [Source(str(p), p) for p in sorted(path.rglob("*")) if p.suffix.lower() in ENDINGS]
         else:
@@ -84,47 +83,14 @@ def find_sources(paths: Sequence[Path], masks: Path | None = None) -> list[Sourc
     return found
 
 
-def _of_set(directory: Path) -> Iterator[Source]:
+def _of_set(directory: Path, camera_of: CameraOf | None) -> Iterator[Source]:
     for row in open_dataset(directory).rows:
         def path(key: str, row: dict[str, Any] = row) -> Path | None:
             return safe_path(directory, row[key]) if row[key] else None
 
         image = safe_path(directory, row["file_name"])
         yield Source(str(image), image, path("mask_file_name"), path("hair_file_name"), row["ita_deg"],
-                     row["dermoscopic_type"], _camera_of(row))
-
-
-def _camera_of(row: dict[str, Any]) -> Camera | None:
-    """Of a rendered picture the device is known; of a translated or generated one its record is another picture's."""
-    device = parse_json(row["params"]).get("device") if row["generator"] == "physics" else None
-    if not isinstance(device, dict):
-        return None
-    from synthskin.physics.devices import undevelop
-    from synthskin.record import Device, RecordError, check_value
-
-    try:
-        made = Device(**{key: check_value(f"device.{key}", value) for key, value in device.items()})
-    except RecordError:
-        return None  # of a version that knows other devices: as any unknown camera
-    return partial(undevelop, device=made)
-
-
-def camera_of_profile(name: str) -> Camera:
-    """Undoes a device profile, by its name or the path of a TOML file; raises BiasError naming what is wrong."""
-    from synthskin.physics.devices import read_profile, undevelop
-    from synthskin.record import Device
-
-    if name in DEVICE_PROFILES:
-        return partial(undevelop, device=Device(profile=name))
-    path = Path(name)
-    if path.suffix != ".toml" or not path.is_file():
-        raise BiasError(f"--camera {name}: allowed are {', '.join(DEVICE_PROFILES)}, or the path of a profile (.toml)")
-    try:
-        with path.open(encoding="utf-8") as handle:
-            made = read_profile(handle.read(MAX_PROFILE_CHARACTERS))
-    except (OSError, ValueError) as error:
-        raise BiasError(f"--camera {name}: {error}") from None
-    return partial(undevelop, device=Device(), made=made)
+                     row["dermoscopic_type"], None if camera_of is None else camera_of(row))
 
 
 def _with_mask(source: Source, masks: Path) -> Source:

@@ -80,12 +80,12 @@ def test_prompts_give_their_colours_and_reload_gives_the_same_pictures(base, lor
     load_lora(again, out)
     assert np.array_equal(made, make_pictures(text_pipeline(again), [prompt("NV", None, "dermoscopic")] * 32, seeds,
                                               SIDE, steps=10, guidance=3.0))
-    apart = (means["NV"] - means["MEL"]).mean(axis=0)
     truth = rgb2lab(np.array([[WARM]], np.uint8) / 255.0)[0, 0] - rgb2lab(np.array([[COLD]], np.uint8) / 255.0)[0, 0]
-    assert np.linalg.norm(apart) >= 3
-    for axis in (1, 2):  # a* and b*: warm is redder and yellower
-        low, _ = interval((means["NV"] - means["MEL"])[:, axis])
-        assert low > 0 and truth[axis] > 0
+    # towards the true difference; along single axes the base's autoencoder decides too, whose few steps end elsewhere
+    # on another processor
+    apart = (means["NV"] - means["MEL"]) @ (truth / np.linalg.norm(truth))
+    low, _ = interval(apart)
+    assert apart.mean() >= 3 and low > 0, (means["NV"].mean(axis=0), means["MEL"].mean(axis=0))
 
 
 def test_only_the_lora_changed(base, lora):

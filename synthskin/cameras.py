@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthskin.bias.errors import BiasError
+from synthskin.bias.tone import Camera
 from synthskin.conventions import DEVICE_PROFILES
 from synthskin.files import parse_json
 from synthskin.physics.devices import read_profile, undevelop
 from synthskin.record import Device, RecordError, check_value
 
 MAX_PROFILE_CHARACTERS: Final = 100_000
+MOST_CONDITION: Final = 1e3  # of a colour matrix that can be undone
 
-Undo = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
-
-def camera_of_row(row: dict[str, Any]) -> Undo | None:
+def camera_of_row(row: dict[str, Any]) -> Camera | None:
     """Undoes the device of a rendered row; None where it is not known.
 
     A translated or generated picture carries the record of another.
@@ -36,7 +34,7 @@ def camera_of_row(row: dict[str, Any]) -> Undo | None:
     return partial(undevelop, device=made)
 
 
-def camera_of_profile(name: str) -> Undo:
+def camera_of_profile(name: str) -> Camera:
     """Undoes a device profile, by its name or the path of a TOML file; raises BiasError naming what is wrong."""
     if name in DEVICE_PROFILES:
         return partial(undevelop, device=Device(profile=name))
@@ -48,4 +46,6 @@ def camera_of_profile(name: str) -> Undo:
             made = read_profile(handle.read(MAX_PROFILE_CHARACTERS))
     except (OSError, ValueError) as error:
         raise BiasError(f"--camera {name}: {error}") from None
+    if np.linalg.cond(np.array(made.matrix)) > MOST_CONDITION:
+        raise BiasError(f"--camera {name}: matrix: it mixes the colours so that they cannot be told apart again")
     return partial(undevelop, device=Device(), made=made)

@@ -209,8 +209,11 @@ def test_renders_are_measured_as_their_model_says(tmp_path):
                 np.mean([tone.ita_deg for _, tone in found]), abs=0.5)
 
 
+GREY = "description = 'grey'\nsource = 'a test'\nmatrix = [[0.2, 0.7, 0.1], [0.2, 0.7, 0.1], [0.2, 0.7, 0.1]]"
+
+
 @pytest.mark.parametrize(("content", "says"), [(None, "phone_dermoscope"), ("saturation = 'much'", "finite number"),
-                                               ("x = [", "camera.toml")])
+                                               ("x = [", "camera.toml"), (GREY, "cannot be told apart")])
 def test_bad_cameras_are_refused(tmp_path, content, says):
     path = tmp_path / "camera.toml"
     if content is not None:

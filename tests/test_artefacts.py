@@ -93,6 +93,15 @@ def test_ink_is_beer_lambert_and_double_pass():
     assert one_way.min() >= 0 and one_way.max() < 3 * record.artefacts.ink_density
 
 
+def test_ink_that_is_drawn_is_in_the_frame():
+    """A known shortcut must be seen: also around lesions that fill the frame, in each pattern."""
+    preset = load_preset("isic_like")
+    for index in range(40):
+        record = with_artefacts(draw(preset, 3, index), ink=1)
+        mask = made(record)[1].get("ink")
+        assert mask is not None and (mask > 0).sum() >= 8, (index, record.artefacts.ink_pattern)
+
+
 def test_ink_is_as_dark_as_its_density():
     grey = [made(with_artefacts(ink=1, ink_colour="black", ink_pattern="ring", ink_density=d))[0].min() for d in
             (0.1, 0.4, 1.5)]

@@ -29,6 +29,7 @@ DYES: Final = {
 }
 MAX_ABSORBANCE: Final = 8.0
 REACH_MM: Final = 0.6  # ragged edges and pixels end well before
+IN_FRAME: Final = 0.42  # of the frame's side: marks lie no further from its middle, so that ink drawn is ink seen
 
 
 def dye_spectrum(colour: str) -> F32:
@@ -57,7 +58,7 @@ def film(record: SampleRecord, frame: Frame, relief: F32) -> F32:
     rng = keyed_rng(record, "ink")
     ragged = np.float32(0.025) * noise("ink edge", 0.10) + np.float32(0.05) * noise("ink edge far", 0.7)
     distance = np.full((frame.size_px, frame.size_px), np.inf, np.float32)
-    for line, half_width_mm in _marks(record, rng):
+    for line, half_width_mm in _marks(record, rng, IN_FRAME * frame.field_of_view_mm):
         _approach(distance, frame, line, half_width_mm)
     inside = smoothstep(np.float32(0.5) - (distance + ragged) / np.float32(max(0.10, frame.pixel_mm)))
     dry = 0.85 + np.float32(0.20) * noise("ink dry", 0.13) + np.float32(0.25) * noise("ink flow", 0.9)
@@ -88,8 +89,12 @@ def _approach(distance: F32, frame: Frame, line: F64, half_width_mm: float) -> N
         np.minimum(distance[y0:y1, x0:x1], away, out=distance[y0:y1, x0:x1])
 
 
-def _marks(record: SampleRecord, rng: np.random.Generator) -> list[tuple[F64, float]]:
-    """Polylines (k, 2) in mm with half widths: what a surgeon draws beside or around the lesion."""
+def _marks(record: SampleRecord, rng: np.random.Generator, most_mm: float) -> list[tuple[F64, float]]:
+    """Polylines (k, 2) in mm with half widths: what a surgeon draws beside or around the lesion.
+
+    A mark further than `most_mm` from the middle of the frame is moved in, onto that circle: a lesion that fills the
+    frame has its ink on its edge, so that `--confound ink:MEL=0.9` shows ink on nine melanomas of ten.
+    """
     lesion = record.lesion
     centre = np.array([lesion.centre_x_mm, lesion.centre_y_mm])
     radius = 0.5 * lesion.diameter_mm * np.sqrt(lesion.elongation)
@@ -97,7 +102,8 @@ def _marks(record: SampleRecord, rng: np.random.Generator) -> list[tuple[F64, fl
     start = 2 * np.pi * draws[0]
 
     def at(angle: float, distance: float) -> F64:
-        return np.asarray(centre + distance * np.array([np.cos(angle), np.sin(angle)]))
+        place = centre + distance * np.array([np.cos(angle), np.sin(angle)])
+        return np.asarray(place * min(1.0, most_mm / max(float(np.hypot(*place)), 1e-9)))
 
     pattern = record.artefacts.ink_pattern
     if pattern == "dots":
@@ -124,7 +130,11 @@ def _marks(record: SampleRecord, rng: np.random.Generator) -> list[tuple[F64, fl
         angle = start + np.linspace(0, turn, 40)
         wave = 1 + 0.05 * np.sin(3 * angle + 6 * draws[2]) + 0.04 * np.sin(5 * angle + 6 * draws[3])
         far = (radius + 0.8 + 0.9 * draws[4]) * wave
-        return [(centre + far[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), 0.28 + 0.3 * draws[5])]
+        line = centre + far[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        away = np.hypot(*line.T)
+        if away.min() > most_mm:
+            line *= (most_mm / away)[:, None]
+        return [(line, 0.28 + 0.3 * draws[5])]
     middle = at(start, radius + 1.6)  # a stamp: a lattice of fine dots whose print fades
     tilt = np.pi * draws[1]
     axes = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])

@@ -214,7 +214,8 @@ def main() -> None:
         return
     found = audit(asked.work, subjects)
     result = {"machine": platform.processor() or platform.machine(), "size_px": SIZE_PX, "lesions": LESIONS,
-              "unswept": PLAIN, "steps": STEPS, "training": {"lesions": SET_LESIONS * len(SETS), "tones": TONES, "ink": [0, 1]},
+              "unswept": PLAIN, "steps": STEPS,
+              "training": {"lesions": SET_LESIONS * len(SETS), "tones": TONES, "ink": [0, 1]},
               "seconds_of_this_call": round(time.monotonic() - started, 1), "subjects": found}
     asked.out.write_text(json.dumps(result, indent=1) + "\n")
     for name, told in found.items():

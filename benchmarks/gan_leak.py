@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from synthskin.classify import Classifier, TrainOptions, load_classifier, train_classifier
+from synthskin.conventions import BENIGN_MALIGNANT
 from synthskin.dataset.encode import encode_sample
 from synthskin.dataset.format import Sample
 from synthskin.dataset.writer import DatasetWriter
@@ -58,7 +59,7 @@ def written(domain: Domain, images: list[U8], out: Path, diagnosis: str | None =
             picture = domain.picture(k)
             row = {**picture.row, "hair_file_name": None, "attributes": [], "attributes_delta_e": [], "artefacts": []}
             if diagnosis is not None:
-                row["diagnosis"] = diagnosis
+                row.update(diagnosis=diagnosis, benign_malignant=BENIGN_MALIGNANT[diagnosis])
                 row["group_id"] = f"{diagnosis}-{row['group_id']}"
             writer.write(encode_sample(Sample(row, image, picture.mask)))
     return out

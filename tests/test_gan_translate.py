@@ -12,7 +12,7 @@ from gan_sets import write_set
 from synthskin.dataset.reader import open_dataset, read_rows, validate
 from synthskin.gan import GanError
 from synthskin.gan.balance import balance_set, find_needs, parse_goal
-from synthskin.gan.composite import CompositeOptions, composite, may_change, under_hair
+from synthskin.gan.composite import CompositeOptions, _strands, composite, may_change, under_hair
 from synthskin.gan.domain import load_domain
 from synthskin.gan.method import TrainOptions
 from synthskin.gan.model import Model, ModelCard
@@ -141,6 +141,34 @@ def test_bytes_stay_where_the_weight_is_zero():
     mixed = composite(source, other, weight)
     assert (mixed[:8] == source[:8]).all()
     assert (composite(source, other, np.ones_like(weight)) == other).all()
+
+
+def test_a_generator_that_tints_all_skin_leaves_no_halo(toys):
+    """Around the lesion the mean colour of the skin stays, whatever is done to all of it; the lesion changes."""
+
+    class Tint(torch.nn.Module):
+        def forward(self, x, tones=None):
+            colour = torch.tensor([0.85, 0.7, 0.65])[None, :, None, None]
+            dark = (x.mean(1, keepdim=True) < x.mean((1, 2, 3), keepdim=True) - 0.15).float()
+            return ((x + 1) * colour - 1) * (1 - dark) - 0.9 * dark
+
+    domain = load_domain(toys, parse_where("diagnosis=NV"), 32)
+    sources = [domain.picture(k) for k in range(4)]
+    for made in translator(net=Tint())(sources):
+        picture = made.source
+        weight = may_change(picture, "class", CompositeOptions())
+        ring = (weight > 0.3) & (picture.mask == 0)
+        moved = made.image[ring].astype(float).mean(0) - picture.image[ring].mean(0)
+        assert np.abs(moved).max() < 8, moved
+        assert np.abs(made.image.astype(float) - picture.image)[picture.mask > 0].max() > 20
+
+
+def test_only_long_marks_are_hair():
+    found = np.zeros((100, 100), bool)
+    found[20:24, 20:24] = True
+    found[60:62, 10:60] = True
+    kept = _strands(found)
+    assert not kept[20:24, 20:24].any() and kept[60:62, 10:60].all()
 
 
 @pytest.mark.parametrize(("kind", "said"), [

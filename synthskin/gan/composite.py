@@ -18,6 +18,8 @@ from synthskin.gan.domain import U8, Picture
 
 #: Artefacts through which the skin is seen.
 CLEAR: Final = ("blur", "gel_bubble")
+#: Shortest diagonal of a hair's box, share of the picture's side, where hair is found by rule.
+STRAND: Final = 0.12
 _SOFT_PX: Final = 2.0  # width of the edge around hair and artefacts
 
 
@@ -42,7 +44,17 @@ def hair_of(picture: Picture) -> NDArray[np.bool_]:
 
     x = _tensor(picture)
     small = regions.reduced(x)
-    return np.asarray(regions.enlarged(regions.hair(small, regions.closed(small)), x)[0, 0].numpy() > 0.5)
+    return _strands(regions.enlarged(regions.hair(small, regions.closed(small)), x)[0, 0].numpy() > 0.5)
+
+
+def _strands(found: NDArray[Any]) -> NDArray[np.bool_]:
+    """What is long enough for a hair: a dark globule is none, and kept it would lie in the new lesion."""
+    from skimage.measure import label, regionprops
+
+    pieces = label(found, connectivity=2)
+    long = [piece.label for piece in regionprops(pieces)
+            if np.hypot(piece.bbox[2] - piece.bbox[0], piece.bbox[3] - piece.bbox[1]) >= STRAND * found.shape[0]]
+    return np.asarray(np.isin(pieces, long))
 
 
 def standing(picture: Picture, hair: bool = True) -> NDArray[np.bool_]:
@@ -100,6 +112,22 @@ def may_change(picture: Picture, change: str, options: CompositeOptions) -> NDAr
         weight = weight * np.clip(distance_transform_edt(~stays) / _SOFT_PX, 0.0, 1.0).astype(np.float32)
     weight[stays] = 0.0
     return weight
+
+
+def in_its_light(picture: Picture, translated: U8, weight: NDArray[np.float32]) -> U8:
+    """The translated picture in its source's light: the skin around the lesion keeps its mean colour.
+
+    A generator moves the colour of all skin towards the target's. Left in, that is a halo around the lesion and tells
+    the class: it is taken back, a factor for each channel of linear light. Where the source has too little skin around
+    the lesion to say, the translation stands.
+    """
+    assert picture.mask is not None
+    ring = (weight > 0) & (picture.mask == 0) & ~standing(picture)
+    if ring.sum() < 20:
+        return translated
+    old, new = (_linear(image[ring]).mean(0) for image in (picture.image, translated))
+    factor = np.clip(old / np.maximum(new, 1e-3), 0.4, 2.5)
+    return np.rint(255 * _encoded(np.minimum(_linear(translated) * factor, 1))).astype(np.uint8)
 
 
 def composite(source: U8, translated: U8, weight: NDArray[np.float32]) -> U8:

@@ -24,7 +24,7 @@ from synthskin.dataset.preview import preview_png
 from synthskin.dataset.reader import Progress, bounding_box
 from synthskin.dataset.writer import DatasetWriter
 from synthskin.gan import GanError
-from synthskin.gan.composite import CompositeOptions, composite, may_change, measured, under_hair
+from synthskin.gan.composite import CompositeOptions, composite, in_its_light, may_change, measured, under_hair
 from synthskin.gan.domain import U8, Domain, Picture, from_unit, load_domain
 from synthskin.gan.model import Model
 from synthskin.gan.where import Where, parse_where
@@ -98,9 +98,14 @@ class Translator:
         if not self.whole:
             if self.change == "tone":
                 raw = np.stack([under_hair(p, image) for p, image in zip(sources, raw, strict=True)])
-            raw = np.stack([composite(p.image, image, may_change(p, self.change, self.options))
-                            for p, image in zip(sources, raw, strict=True)])
+            raw = np.stack([self._composited(p, image) for p, image in zip(sources, raw, strict=True)])
         return [Made(p, image, tone) for p, image in zip(sources, raw, strict=True)]
+
+    def _composited(self, picture: Picture, translated: U8) -> U8:
+        weight = may_change(picture, self.change, self.options)
+        if self.change == "class":
+            translated = in_its_light(picture, translated, weight)
+        return composite(picture.image, translated, weight)
 
 
 def sources_of(translator: Translator, directory: Path, where: Where | None) -> tuple[Domain, dict[str, int]]:

@@ -96,7 +96,7 @@ LIMITS: dict[str, tuple[str, float, float, str]] = {
     "parallel_furrow_pattern": ("period", 400, 600, "Cummins 1943: ridges 0.4-0.6 mm apart"),
 }
 #: Seen with crossed polarisers alone, and hardly with them.
-POLARISED, UNPOLARISED = ("shiny_white_streaks",), ("milia_like_cyst",)
+POLARISED, UNPOLARISED = ("shiny_white_streaks",), ("milia_like_cyst", "comedo_like_opening")
 CLEAN = ("hair.count=0", "hair.vellus_count=0", f"camera.field_of_view_mm={VIEW_MM:g}", "skin.plexus_vessel_density=0",
          "skin.melanin_mottle=0.03", "skin.blood_mottle=0.2", "lesion.centre_x_mm=0", "lesion.centre_y_mm=0")
 

@@ -316,8 +316,8 @@ def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
         bright += np.minimum(np.float32(0.9) * tissue.keratin_to_mm * (tissue.keratin_scale - 1), np.float32(0.6))
     if tissue.dermal_scale is not None:
         bright += np.float32(0.12) * (tissue.dermal_scale - 1)
-    if tissue.birefringence is not None and scene.polarised:
-        bright += np.float32(0.02) * tissue.birefringence
+    if tissue.birefringence is not None:
+        bright += np.float32(0.12 if scene.polarised else 0.04) * tissue.birefringence
     if bright.any():
         albedo = albedo * (1 + seen(bright))[..., None] / np.float32(1.35)
     factor = HAIR_RASTER / size_px

@@ -3,8 +3,8 @@
 A structure's mask says where it is; on dark skin, under a blotch or in a scar it may lie there unseen. Here the lesion
 is grown again without the structure, on columns twice as wide, and both are coloured by adding-doubling on the skin of
 the record. What is told is the median CIEDE2000 over the structure's mask, after a blur by the light's way in skin.
-Polarisation is left out: what depolarises at once (shiny white streaks) shows more than is told here between crossed
-polarisers. benchmarks/structures.py compares it with renders.
+These colours are unpolarised: milia show less than is told between crossed polarisers. What shows by polarisation alone
+(shiny white streaks) has a law fitted to renders instead. benchmarks/structures.py compares both with renders.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ F32 = NDArray[np.float32]
 BLUR_MM: Final = 0.10  # standard deviation, fitted to renders of each structure on six tones (benchmarks/structures.py)
 SHARP_MM: Final = 0.03  # the same where the pigment lies in the upper epidermis, over most of what scatters
 SHARP: Final = ("dots", "fissures", "streaks", "pseudopods")
+#: Polarisers -> (CIEDE2000 of shiny white streaks without melanin above, um of melanosomes at which half is left),
+#: fitted to renders on six tones (benchmarks/structures.py).
+SHINE: Final = {"contact polarized": (2.4, 9.0)}
+SHINE_ELSE: Final = (0.97, 18.0)
 COARSER: Final = 2  # columns of the comparison over those of the picture's grid, in width
 #: Attribute -> (part of the record, field) whose 0 is the lesion without it.
 SWITCHES: Final[dict[str, tuple[str, str]]] = {
@@ -67,12 +71,21 @@ def structure_delta_e(record: SampleRecord, names: Iterable[str], columns: int, 
         twin = next((other for other in result if SWITCHES[other] == SWITCHES[name]), None)
         if where is None or not where.any():
             result[name] = 0.0
+        elif name == "shiny_white_streaks":
+            result[name] = _shine(record)
         elif twin is not None and np.array_equal(where, full.footprints[twin]):
             result[name] = result[twin]
         else:
             blur_mm = SHARP_MM if name in SHARP else BLUR_MM
             result[name] = _median(full, lesions[SWITCHES[name]], where, colours, blur_mm / wide)
     return result
+
+
+def _shine(record: SampleRecord) -> float:
+    """CIEDE2000 of collagen that turns polarised light back, seen through the skin's melanin; by the polarisers."""
+    melanin_um = record.skin.melanosome_fraction * record.skin.epidermis_thickness_um
+    bare, half_um = SHINE.get(record.camera.dermoscopic_type, SHINE_ELSE)
+    return bare / (1 + melanin_um / half_um)
 
 
 def without(record: SampleRecord, switch: tuple[str, str]) -> SampleRecord:

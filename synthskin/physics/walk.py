@@ -40,6 +40,15 @@ from synthskin.physics.tissue_columns import (
 )
 
 F32 = NDArray[np.float32]
+#: Horn (keratin of cysts, plugs, scale) scatters many times within its thickness: by similarity with this anisotropy and
+#: the same mu_s', which needs a fifth of the collisions.
+HORN_G = 0.0
+#: Share of the polarisation left after one such scattering, that is after five of the epidermis; the keratin of a cyst,
+#: laid in shells, keeps up to all of it (`birefringence` of its column), so that it shows without polarisers.
+HORN_KEEPS = 0.65**5
+#: Bundles of collagen under the junction scatter this much more than the skin's, alike by similarity, and turn the plane
+#: of what they send back; chosen so that they show between crossed polarisers alone (benchmarks/structures.py).
+BUNDLE_SCATTERING = 1.5
 GROUPS = 3
 HEROES = 3
 ZONES = 3  # 0 pigmented (fine columns), 1 dermis (coarse columns), 2 bottom (no structure)
@@ -375,8 +384,10 @@ def trace(
         col = whole(dr.fma(cy, dr.select(fine, F(nf), F(nc)), cx))
         what = dr.gather(mi.Array4f, layers, dr.select(fine, col, dr.select(gridded, col + U(nf * nf), 0)))
         level = dr.floor(what[2] * (1 / LEVEL_STEP))
-        keratin = dr.fma(level, F(-LEVEL_STEP), what[2])
-        dermal = dr.select(fine, ratio * what[3], dr.select(gridded, what[3], 1))
+        keratin = dr.fma(level, F(-LEVEL_STEP), what[2]) * (1 - g_zone[0]) * (1 / (1 - HORN_G))
+        turning = dr.select(fine, level * (1 / BIREFRINGENCE_STEPS), 0)
+        collagen = dr.select((turning > 0) & (what[1] == 0), (1 - g_zone[0]) * dr.fma(turning, F(BUNDLE_SCATTERING), 1), 1)
+        dermal = dr.select(fine, ratio * what[3] * collagen, dr.select(gridded, what[3], 1))
         # scattering is sampled with the densest part of the column; see below
         majorant = dr.select(fine, high(high(keratin, dermal), F(1)), dermal)
         down = wz > 0
@@ -425,9 +436,11 @@ def trace(
         if with_transmittance:
             T = [dr.select(out_below, T[j] + W2[j], T[j]) for j in range(HEROES)]
         # scatter, unless this spot is thinner than the column's densest
-        here = dr.select(z < what[1], keratin, dr.select(z < what[0], 1, dermal))
+        horn = fine & (z < what[1])
+        bundle = (turning > 0) & (z >= what[0]) & (what[1] == 0)
+        here = dr.select(horn, keratin, dr.select(z < what[0], 1, dermal))
         scatters = collides & (~fine | (u4 * majorant < here))
-        g = dr.select(fine, g_zone[0], dr.select(gridded, g_zone[1], g_zone[2]))
+        g = dr.select(horn | bundle, HORN_G, pick(g_zone))
         s2 = 2 * u2 - 1
         g2 = g * g
         # Henyey-Greenstein, in a form that holds down to g = 0
@@ -442,8 +455,11 @@ def trace(
         nx = dr.fma(sx, 1 + sign * wx * wx * fa, dr.fma(sy, fb, c * wx))
         ny = dr.fma(sx, sign * fb, dr.fma(sy, dr.fma(wy * wy, fa, sign), c * wy))
         nz = dr.fma(sx, -sign * wx, dr.fma(sy, -wy, c * wz))
+        turns = wz * nz < 0  # there and back through a bundle of collagen
         wx, wy, wz = dr.select(scatters, nx, wx), dr.select(scatters, ny, wy), dr.select(scatters, nz, wz)
-        pol = dr.select(scatters, pol * pick(q_zone) * dr.fma(level, F(-1 / BIREFRINGENCE_STEPS), 1), pol)
+        keeps = dr.select(bundle & turns, dr.fma(turning, F(-2), 1), dr.select(bundle, 1, pick(q_zone)))
+        keeps = dr.select(horn, dr.fma(turning, F(1 - HORN_KEEPS), HORN_KEEPS), keeps)
+        pol = dr.select(scatters, pol * keeps, pol)
         # Russian roulette on the largest of the three weights
         w_max = high(high(W2[0], W2[1]), W2[2])
         tested = (collides | surface) & (w_max < 0.4)

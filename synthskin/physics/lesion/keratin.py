@@ -16,7 +16,7 @@ from synthskin.physics.noise import smoothstep
 
 SCALE_UM = 40.0
 SCALE_SCATTERING = 8.0
-CYST_SCATTERING = 12.0
+CYST_SCATTERING = 6.0
 HORN_SHARE = 0.3
 
 
@@ -59,7 +59,7 @@ def fissures(ground: Ground, layers: Layers) -> None:
 
 
 def milia_like_cysts(ground: Ground, layers: Layers) -> None:
-    """Balls of keratin inside the epidermis: white or yellowish, sharp without polarisers."""
+    """Balls of keratin inside the epidermis, over its pigment: white without polarisers, faint between crossed ones."""
     s = ground.record.structures
     if s.milia_like_cyst_density_per_mm2 == 0:
         return
@@ -67,14 +67,14 @@ def milia_like_cysts(ground: Ground, layers: Layers) -> None:
     radius = (0.5e-3 * s.milia_like_cyst_diameter_um * np.exp(0.7 * (draws[:, 0] - 0.5))).astype(np.float32)
     thickness = balls(ground, x, y, radius)
     body = smoothstep(thickness / np.float32(0.55 * s.milia_like_cyst_diameter_um))
-    layers.keep(1 - np.float32(0.85) * body)
-    layers.get("skin_melanin")[:] *= 1 - np.float32(0.7) * body
     keratin = layers.get("keratin_um")
     np.maximum(keratin, np.minimum(thickness, np.float32(150)) * body, out=keratin)
     thick = layers.get("thickening_um")
     np.maximum(thick, np.minimum(thickness, np.float32(120)) * body, out=thick)
     scale = layers.get("keratin_scale")
     np.maximum(scale, 1 + np.float32(CYST_SCATTERING - 1) * body, out=scale)
+    order = layers.get("birefringence")
+    np.maximum(order, body, out=order)
     layers.mark("milia_like_cyst", body > 0.5)
 
 

@@ -1,6 +1,6 @@
 """Pictures of docs/diagnoses.md: each variant on light and on brown skin, each structure on six tones.
 
-python scripts/diagnosis_sheets.py [diagnoses[:akiec,bkl]] [structures[:1]]
+python scripts/diagnosis_sheets.py [diagnoses[:akiec,bkl]] [structures[:1]] [polarisation]
 """
 
 from __future__ import annotations
@@ -93,10 +93,28 @@ def structures(part: int) -> None:
     print(path.relative_to(ROOT), f"{path.stat().st_size / 1e3:.0f} kB", flush=True)
 
 
+def polarisation() -> None:
+    """Milia and shiny white streaks between crossed polarisers and without."""
+    engine = Engine(RenderSettings(size_px=320))
+    rows = []
+    for kind in ("contact polarized", "contact non-polarized"):
+        row = []
+        for own, number in (("BKL/seborrhoeic_keratosis", "structures.milia_like_cyst_density_per_mm2=0.6"),
+                            ("DF/dermatofibroma", "structures.shiny_white_streaks_density_per_mm2=3")):
+            preset = load_preset("fst2").with_diagnosis(f"{own}=1").with_sets(
+                ("hair.count=0", "camera.field_of_view_mm=9", f"camera.dermoscopic_type={kind}", number))
+            row.append(engine.render(draw(preset, 0, 3)).image)
+        rows.append(row)
+    save(rows, OUT / "polarisation.jpg", ["milia-like cysts", "shiny white streaks"])
+
+
 if __name__ == "__main__":
-    for what in sys.argv[1:] or [*(f"diagnoses:{name}" for name in DIAGNOSES), "structures:1", "structures:2"]:
+    for what in sys.argv[1:] or [*(f"diagnoses:{name}" for name in DIAGNOSES), "structures:1", "structures:2",
+                                 "polarisation"]:
         kind, _, which = what.partition(":")
-        if kind == "structures":
+        if kind == "polarisation":
+            polarisation()
+        elif kind == "structures":
             for number in [int(which)] if which else [1, 2]:
                 structures(number)
         else:

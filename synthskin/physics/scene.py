@@ -33,7 +33,8 @@ class TissueGrid:
     keratin_to_mm           (n, n)          keratin with stronger scattering from the surface down to here; 0 = none
     keratin_scale           (n, n)          its scattering over that of the epidermis, at least 1
     dermal_scale            (n, n)          scattering of the dermis over that of the skin's (fibrosis over 1)
-    birefringence           (n, n)          0 = the skin's; one scattering depolarises wholly at 0.5, turns by 90 degrees at 1
+    birefringence           (n, n)          collagen that turns polarised light: 0.5 depolarises it, 1 turns by 90 deg;
+                                            in horn the share of the polarisation that its order keeps
 
     fine_to_mm              float           structures that need fine columns reach down to here (vessels of a lesion)
 

@@ -40,14 +40,14 @@ from synthskin.physics.tissue_columns import (
 )
 
 F32 = NDArray[np.float32]
-#: Horn (keratin of cysts, plugs, scale) scatters many times within its thickness: by similarity with this anisotropy and
-#: the same mu_s', which needs a fifth of the collisions.
+#: Horn (keratin of cysts, plugs, scale) scatters many times within its thickness: by similarity with this anisotropy
+#: and the same mu_s', which needs a fifth of the collisions.
 HORN_G = 0.0
 #: Share of the polarisation left after one such scattering, that is after five of the epidermis; the keratin of a cyst,
 #: laid in shells, keeps up to all of it (`birefringence` of its column), so that it shows without polarisers.
 HORN_KEEPS = 0.65**5
-#: Bundles of collagen under the junction scatter this much more than the skin's, alike by similarity, and turn the plane
-#: of what they send back; chosen so that they show between crossed polarisers alone (benchmarks/structures.py).
+#: Bundles of collagen under the junction scatter this much more than the skin's, alike by similarity, and turn the
+#: plane of what they send back; chosen so that they show between crossed polarisers alone (benchmarks/structures.py).
 BUNDLE_SCATTERING = 1.5
 GROUPS = 3
 HEROES = 3
@@ -384,9 +384,10 @@ def trace(
         col = whole(dr.fma(cy, dr.select(fine, F(nf), F(nc)), cx))
         what = dr.gather(mi.Array4f, layers, dr.select(fine, col, dr.select(gridded, col + U(nf * nf), 0)))
         level = dr.floor(what[2] * (1 / LEVEL_STEP))
-        keratin = dr.fma(level, F(-LEVEL_STEP), what[2]) * (1 - g_zone[0]) * (1 / (1 - HORN_G))
+        alike = (1 - g_zone[0]) * (1 / (1 - HORN_G))
+        keratin = dr.fma(level, F(-LEVEL_STEP), what[2]) * alike
         turning = dr.select(fine, level * (1 / BIREFRINGENCE_STEPS), 0)
-        collagen = dr.select((turning > 0) & (what[1] == 0), (1 - g_zone[0]) * dr.fma(turning, F(BUNDLE_SCATTERING), 1), 1)
+        collagen = dr.select((turning > 0) & (what[1] == 0), alike * dr.fma(turning, F(BUNDLE_SCATTERING), 1), 1)
         dermal = dr.select(fine, ratio * what[3] * collagen, dr.select(gridded, what[3], 1))
         # scattering is sampled with the densest part of the column; see below
         majorant = dr.select(fine, high(high(keratin, dermal), F(1)), dermal)

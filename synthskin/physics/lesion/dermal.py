@@ -96,7 +96,8 @@ def shiny_white_streaks(ground: Ground, layers: Layers) -> None:
     """Short straight collagen bundles, in two crossing directions, which turn the plane of polarisation by 90 degrees.
 
     That is a half-wave plate at 45 degrees to the polariser: a bundle of 45 um there and back at a birefringence near
-    0.003 (collagen of tendon: de Boer et al. 1997, Opt Lett 22:934). The polariser is taken to be turned to where they show best, as its user does.
+    0.003 (collagen of tendon: de Boer et al. 1997, Opt Lett 22:934). The polariser is taken to be turned to where they
+    show best, as its user does.
     """
     s = ground.record.structures
     if s.shiny_white_streaks_density_per_mm2 == 0:

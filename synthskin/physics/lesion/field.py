@@ -60,7 +60,7 @@ class LesionField:
     thickening_um   (n, n)  what the epidermis is thicker by (acanthosis), or, negative, thinner (ulceration)
     skin_melanin    (n, n)  share of the skin's own epidermal melanin that is left
     dermal_scale    (n, n)  scattering of the dermis over that of the skin's (fibrosis over 1)
-    birefringence   (n, n)  0 = the skin's; 0.5 = one scattering depolarises wholly, 1 = turns by 90 degrees
+    birefringence   (n, n)  collagen that turns polarised light back, or horn that keeps it (physics.scene)
     """
 
     arrival: F32

@@ -51,6 +51,8 @@ def main() -> None:
     parser.add_argument("--gate", type=Path, help="the gate's segmenter, instead of the one that ships")
     parser.add_argument("--n", type=int, default=42)
     parser.add_argument("--skip-copies", action="store_true", help="leave the near-duplicate gate out: it is slow")
+    parser.add_argument("--skip-blur", action="store_true",
+                        help="leave the blur gate out, which refuses most of what a small autoencoder draws")
     parser.add_argument("--train-data", type=Path, nargs="*", default=[])
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=2.0)
@@ -73,7 +75,8 @@ def main() -> None:
             options.model, Path(place) / "set", options.n, "MEL=1,NV=1,BCC=1,AKIEC=1,BKL=1,DF=1,VASC=1",
             "fst1=1,fst2=1,fst3=1,fst4=1,fst5=1,fst6=1", from_set=options.set, steps=options.steps,
             guidance=options.guidance, segmenter=options.gate, train_data=tuple(options.train_data),
-            skip_gates=("near-duplicate",) if options.skip_copies else ()))
+            skip_gates=(*(("near-duplicate",) if options.skip_copies else ()),
+                        *(("blur",) if options.skip_blur else ()))))
         gates = run.panel.gates
         for text in options.strengths.split(","):
             strength = float(text)

@@ -137,13 +137,13 @@ _ROWS: dict[str, np.ndarray] = {}
 
 
 def save_sheet(images, made, strength, name):
-    """docs/img/NAME_pictures.png: renders in the first row, then a row a strength."""
+    """docs/img/NAME_pictures.jpg: renders in the first row, then a row a strength."""
     from PIL import Image
 
     some = [int(k) for k in np.linspace(0, len(made) - 1, 12)]
     _ROWS.setdefault("renders", np.concatenate([images[k] for k in some], axis=1))
     _ROWS[strength] = np.concatenate([made[k] for k in some], axis=1)
-    Image.fromarray(np.concatenate(list(_ROWS.values()))).save(ROOT / f"docs/img/{name}_pictures.png")
+    Image.fromarray(np.concatenate(list(_ROWS.values()))).save(ROOT / f"docs/img/{name}_pictures.jpg", quality=88)
 
 
 def plot(report, path):

@@ -14,7 +14,7 @@ from synthskin.gates.mask import MIN_CONFIDENCE, MIN_IOU
 from synthskin.gates.tone import MAX_ERROR_DEG
 
 #: Strength of image-to-image; a choice from a sweep on a well-trained base is open (docs/diffusion.md).
-STRENGTH: Final = 0.4
+STRENGTH: Final = 0.3
 GATES: Final = ("blur", "mask", "tone", "class", "near-duplicate")
 REDO: Final = ("whole", "lesion", "skin")
 #: Candidates of one class without a single one kept, after which the class is given up.

@@ -1,0 +1,44 @@
+"""What polarisers show: collagen that turns light between crossed ones, keratin of cysts without them; and the label."""
+
+import numpy as np
+import pytest
+from skimage.color import rgb2lab
+
+from synthskin.draw import draw
+from synthskin.physics import spectral
+from synthskin.physics.engine import Engine, RenderSettings
+from synthskin.preset import load_preset
+from synthskin.variation import with_value
+
+SETS = ("hair.count=0", "hair.vellus_count=0", "camera.field_of_view_mm=7", "lesion.centre_x_mm=0",
+        "lesion.centre_y_mm=0", "skin.melanin_mottle=0.03", "skin.blood_mottle=0.2", "lesion.diameter_mm=6")
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine(RenderSettings(size_px=128, spp=16))
+
+
+def shows(engine, diagnosis, name, density, kind):
+    """(median CIEDE2000 over the mask of the picture with the structure and without it, the label)."""
+    preset = load_preset("fst2").with_diagnosis(f"{diagnosis}=1").with_sets((*SETS, f"camera.dermoscopic_type={kind}"))
+    record, key = draw(preset, 0, 3), f"structures.{name}_density_per_mm2"
+    there, gone = (engine.render(with_value(record, key, value)) for value in (density, 0.0))
+    where = there.attributes[name] > 0
+    lab = [rgb2lab(picture.image)[where] for picture in (there, gone)]
+    return float(np.median(spectral.ciede2000(*lab))), there.attributes_delta_e[name]
+
+
+def test_shiny_white_streaks_need_crossed_polarisers(engine):
+    crossed, told = shows(engine, "DF/dermatofibroma", "shiny_white_streaks", 3.0, "contact polarized")
+    plain, told_plain = shows(engine, "DF/dermatofibroma", "shiny_white_streaks", 3.0, "contact non-polarized")
+    assert crossed > 1.6 and plain < 1.1 and crossed > 1.8 * plain, (crossed, plain)
+    assert told == pytest.approx(crossed, rel=0.4) and told_plain == pytest.approx(plain, rel=0.5)
+
+
+def test_milia_need_none(engine):
+    """A cyst lies over its pigment and sends polarised light back as it came."""
+    crossed, _ = shows(engine, "BKL/seborrhoeic_keratosis", "milia_like_cyst", 0.6, "contact polarized")
+    plain, told = shows(engine, "BKL/seborrhoeic_keratosis", "milia_like_cyst", 0.6, "contact non-polarized")
+    assert plain > 4 and plain > 1.8 * crossed, (crossed, plain)
+    assert told > 4

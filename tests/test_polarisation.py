@@ -1,4 +1,4 @@
-"""What polarisers show: collagen that turns light between crossed ones, keratin of cysts without them; and the label."""
+"""What polarisers show: collagen that turns light between crossed ones, keratin of cysts without them; the label too."""
 
 import numpy as np
 import pytest

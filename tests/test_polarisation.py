@@ -1,4 +1,4 @@
-"""What polarisers show: collagen that turns light between crossed ones, keratin of cysts without them; the label too."""
+"""What polarisers show: collagen that turns light between crossed ones, keratin of cysts without them; labels."""
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,9 @@ def main() -> None:
     own = [row for row in rows(asked.renders) if row["mask_file_name"]][: asked.n]
     renders = [cs.fitted(read_png(asked.renders / row["file_name"]), SIDE_PX) for row in own]
     exact = [cs.fitted_mask(read_png(asked.renders / row["mask_file_name"]), SIDE_PX) for row in own]
-    otsu: Callable[[np.ndarray], np.ndarray] = lambda image: cs.find_lesion(cs.to_lab(image))[0]  # noqa: E731
+
+    def otsu(image: np.ndarray) -> np.ndarray:
+        return cs.find_lesion(cs.to_lab(image))[0]
 
     def predicted(image: np.ndarray) -> np.ndarray:
         return np.asarray(segmenter.predict([image])[0].mask) > 0

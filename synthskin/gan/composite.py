@@ -122,7 +122,7 @@ def in_its_light(picture: Picture, translated: U8, weight: NDArray[np.float32]) 
     the lesion to say, the translation stands.
     """
     assert picture.mask is not None
-    ring = (weight > 0) & (picture.mask == 0) & ~standing(picture)
+    ring = (weight > 0) & (picture.mask == 0)
     if ring.sum() < 20:
         return translated
     old, new = (_linear(image[ring]).mean(0) for image in (picture.image, translated))

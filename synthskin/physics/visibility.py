@@ -61,7 +61,7 @@ def structure_delta_e(record: SampleRecord, names: Iterable[str], columns: int, 
         return {}
     count, wide = columns // COARSER, column_mm * COARSER
     axis = ((np.arange(count) - 0.5 * (count - 1)) * wide).astype(np.float32)
-    gone = {SWITCHES[name]: None for name in chosen}
+    gone = {SWITCHES[name]: None for name in chosen if name != "shiny_white_streaks"}
     full, *others = grow_together([record, *(without(record, switch) for switch in gone)], axis, axis, wide)
     lesions = dict(zip(gone, others, strict=True))
     colours = labels.colours_on([full, *others], record.skin)

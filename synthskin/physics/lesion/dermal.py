@@ -19,7 +19,6 @@ VEIL_UM = 12.0
 GRAIN_FRACTION = 0.4  # melanosome fraction of a macrophage of peppering
 NEST_UM = 7.0
 LEAF_UM = 6.0
-STREAK_FIBROSIS = 0.0
 
 
 def veil(ground: Ground, layers: Layers) -> None:
@@ -117,7 +116,6 @@ def shiny_white_streaks(ground: Ground, layers: Layers) -> None:
     where = np.minimum(thickness / np.float32(35), 1)
     shine = layers.get("birefringence")
     np.maximum(shine, where, out=shine)
-    fibrosis_below(layers, np.float32(STREAK_FIBROSIS) * where)
     layers.mark("shiny_white_streaks", where > 0.5)
 
 
@@ -182,9 +180,3 @@ def ovoid_nests(ground: Ground, layers: Layers) -> None:
         where |= body > 0.45
     layers.deposit(total, np.float32(75))
     layers.mark("blue_grey_ovoid_nest", where)
-
-
-def fibrosis_below(layers: Layers, amount: F32) -> None:
-    """More collagen under a map 0..1; scattering at most 2.5 times that of the skin."""
-    scale = layers.get("dermal_scale")
-    np.minimum(scale + amount, np.float32(2.5), out=scale)

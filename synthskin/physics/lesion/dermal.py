@@ -13,7 +13,7 @@ import numpy as np
 
 from synthskin.physics.lesion.layers import Layers
 from synthskin.physics.lesion.shapes import Ground, balls, border, patch, side, strokes
-from synthskin.physics.noise import F32, smoothstep
+from synthskin.physics.noise import smoothstep
 
 VEIL_UM = 12.0
 GRAIN_FRACTION = 0.4  # melanosome fraction of a macrophage of peppering

@@ -7,8 +7,10 @@ and a control (ink on half of both classes, all tones alike), each audited with 
     python benchmarks/audit.py audit         three audits, as `synthskin audit --renders` runs them; the table
     python benchmarks/audit.py               all of it; about an hour of two quiet cores
 
-All classifiers learn from the same lesions, each rendered on four tones with and without ink, so that nothing but what
-was planted tells the classes apart by skin or ink; sets `a` and `b` hold other lesions. `--work DIR` holds sets, models
+All classifiers learn from the same lesions, each rendered on four skins (a light and a dark tone; the skin of its own
+tone with little melanin and with much, all else of it as it was) with and without ink and in another white balance each
+time, so that nothing but what was planted tells the classes apart by skin, ink or light; sets `a` and `b` hold other
+lesions. `--work DIR` holds sets, models
 and reports (default out/audit). Writes benchmarks/results/audit.json. What must come out (issue of the audit): planted
 |dp| >= 0.2 and >= 3 times the next cause that is not linked to it; on the control the same causes < 0.05.
 """
@@ -45,8 +47,10 @@ LESIONS = 36
 PLAIN = 100
 AUDIT_SEED = 77
 STEPS = 4000
-TONES = ("fst1", "fst3", "fst4", "fst6")
-LIGHT = ("fst1", "fst3")
+TONES = ("fst1", "fst2", "fst3", "fst4", "fst5", "fst6")
+SKINS = ("light tone", "dark tone", "little melanin", "much melanin")
+LIGHT = ("light tone", "little melanin")
+LITTLE, MUCH = (0.01, 0.15), (0.20, 0.43)  # melanosome fraction of epidermis
 WITH_INK = {"MEL": 0.95, "NV": 0.05}
 
 #: Causes of the audit with fewer values than by default, the planted ones first.
@@ -68,21 +72,33 @@ CAUSES: tuple[Cause, ...] = (
 
 @dataclass(frozen=True)
 class Crossed:
-    """Siblings are one lesion on each tone without ink and with it; a plan of a render run."""
+    """Siblings are one lesion on each of SKINS without ink and with it; a plan of a render run."""
 
     tones: Counterfactual
 
     def record(self, preset: Preset, seed: int, index: int) -> SampleRecord:
-        lesion, ink = divmod(index, 2)
-        return with_value(self.tones.record(preset, seed, lesion), "artefacts.ink", ink)
+        place, ink = divmod(index, 2)
+        lesion, skin = divmod(place, len(SKINS))
+        kind = SKINS[skin]
+
+        def drawn(low: float, high: float, what: object) -> float:
+            return low + (high - low) * hash_uniform("crossed", seed, lesion, skin, what)
+
+        first = 0 if kind == "light tone" else 3
+        tone = first + int(drawn(0, 3, "tone")) if kind.endswith("tone") else int(drawn(0, 6, "tone"))
+        own = self.tones.record(preset, seed, lesion * len(TONES) + tone)
+        if kind.endswith("melanin"):
+            own = with_value(own, "skin.melanosome_fraction", drawn(*(LITTLE if kind == SKINS[2] else MUCH), "melanin"))
+        own = with_value(own, "device.white_balance_mired", drawn(-60.0, 60.0, f"white balance {ink}"))
+        return with_value(own, "artefacts.ink", ink)
 
     def settings(self) -> dict[str, Any]:
-        return {**self.tones.settings(), "kind": "crossed", "ink": [0, 1]}
+        return {**self.tones.settings(), "kind": "crossed", "skins": list(SKINS), "ink": [0, 1]}
 
 
 ALL_TONES = "fst1=1,fst2=1,fst3=1,fst4=1,fst5=1,fst6=1"
 SETS = {"a": 11, "b": 12}
-SET_LESIONS = 300
+SET_LESIONS = 600
 
 
 @dataclass(frozen=True)
@@ -93,11 +109,11 @@ class Subject:
     planted: tuple[str, ...]
 
     def learns(self, row: dict[str, Any]) -> bool:
-        tone, ink = TONES[row["index"] // 2 % len(TONES)], row["index"] % 2
+        skin, ink = SKINS[row["index"] // 2 % len(SKINS)], row["index"] % 2
         if self.name == "light":
-            return tone in LIGHT
+            return skin in LIGHT
         if self.name == "ink":
-            return ink == (hash_uniform("ink", row["group_id"], tone) < WITH_INK[row["diagnosis"]])
+            return ink == (hash_uniform("ink", row["group_id"], skin) < WITH_INK[row["diagnosis"]])
         return True
 
 
@@ -120,7 +136,7 @@ def render_training(work: Path, names: Sequence[str]) -> bool:
     for name, seed in SETS.items():
         if names and name not in names:
             continue
-        request = RunRequest(preset, SET_LESIONS * 2 * len(TONES), seed, work / name, EngineOptions(SIZE_PX), 1,
+        request = RunRequest(preset, SET_LESIONS * 2 * len(SKINS), seed, work / name, EngineOptions(SIZE_PX), 1,
                              plan=plan)
         if render_run(request, SharedEngine(real_engine),
                       progress=make_progress(verb=f"{name}: rendering")).interrupted:
@@ -215,7 +231,7 @@ def main() -> None:
     found = audit(asked.work, subjects)
     result = {"machine": platform.processor() or platform.machine(), "size_px": SIZE_PX, "lesions": LESIONS,
               "unswept": PLAIN, "steps": STEPS,
-              "training": {"lesions": SET_LESIONS * len(SETS), "tones": TONES, "ink": [0, 1]},
+              "training": {"lesions": SET_LESIONS * len(SETS), "skins": SKINS, "ink": [0, 1]},
               "seconds_of_this_call": round(time.monotonic() - started, 1), "subjects": found}
     asked.out.write_text(json.dumps(result, indent=1) + "\n")
     for name, told in found.items():

@@ -36,6 +36,11 @@ def quickstart_command(
     batch: Annotated[int, typer.Option(help="Pictures a step.")] = 8,
     width: Annotated[int, typer.Option(help="Channels of the UNet's first level.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of UNet and text encoder.")] = 1e-3,
+    vae_batch: Annotated[int, typer.Option(help="Pictures a step of the autoencoder.")] = 8,
+    vae_width: Annotated[int | None, typer.Option(help="Channels of the autoencoder's first level; 16 if left out.",
+                                                  show_default=False)] = None,
+    vae_crop: Annotated[int, typer.Option(help="Side in pixels of what an autoencoder step sees of a picture.")] = 64,
+    precision: Annotated[str, typer.Option(help="no or bf16 (on a GPU).")] = "no",
     seed: SeedOption = 0,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     device: TorchDeviceOption = "auto",
@@ -46,15 +51,19 @@ def quickstart_command(
     from synthskin.diffusion import QuickstartOptions, train_base
     from synthskin.progress import make_progress
 
-    options = QuickstartOptions(size, steps, vae_steps, batch, batch, learning_rate, width=width, seed=seed,
+    options = QuickstartOptions(size, steps, vae_steps, batch, vae_batch, learning_rate, width=width,
+                                vae_width=vae_width, vae_crop_px=vae_crop, precision=precision, seed=seed,
                                 save_every=save_every, device=device, overwrite=overwrite)
     result = train_base(data, out, options, make_progress(verb="training"))
     if as_json:
         typer.echo(json.dumps({"dir": str(out), "steps": result.steps, "loss": result.loss,
-                               "vae_error": result.vae_error, "seconds": round(result.seconds, 1)}))
+                               "vae_error": result.vae_error, "seconds": round(result.seconds, 1),
+                               "pictures_per_s": round(result.pictures_per_s, 1),
+                               "gpu_memory_bytes": result.gpu_memory_bytes}))
     else:
+        memory = "" if result.gpu_memory_bytes is None else f", {result.gpu_memory_bytes / 2**30:.1f} GiB of GPU memory"
         typer.echo(f"loss {result.loss:.3f}, autoencoder off by {127.5 * result.vae_error:.1f} grey levels, "
-                   f"{result.seconds:.0f} s\nbase    {out}")
+                   f"{result.seconds:.0f} s, {result.pictures_per_s:.0f} pictures/s{memory}\nbase    {out}")
 
 
 @diffusion_app.command("train")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,35 +144,43 @@ def mask_input(mask: NDArray[np.uint8] | None, cells: int) -> Tensor:
 
 
 class Latents:
-    """Moments of the autoencoder by (picture, orientation), each encoded alone and once: the same whatever the batch.
+    """Moments of the autoencoder by (picture, orientation), each encoded once.
 
-    Kept in memory up to `most_bytes`; beyond that a picture is encoded again each time.
+    On the processor each picture is encoded alone, so that they are the same whatever the batch; on a GPU those of a
+    batch that are new go together. Kept on the autoencoder's device up to `most_bytes` (None: 2 GB, on a GPU half of
+    the memory that is free); beyond that a picture is encoded again each time.
     """
 
-    def __init__(self, vae: Any, images: NDArray[np.uint8], most_bytes: int = 2_000_000_000) -> None:
-        self.vae, self.images, self.most_bytes = vae, images, most_bytes
+    def __init__(self, vae: Any, images: NDArray[np.uint8], most_bytes: int | None = None) -> None:
+        self.vae, self.images = vae, images
+        on_gpu = vae.device.type == "cuda"
+        self.at_once = 32 if on_gpu else 1
+        self.most_bytes = most_bytes or (torch.cuda.mem_get_info(vae.device)[0] // 2 if on_gpu else 2_000_000_000)
         self._moments: dict[tuple[int, int], Tensor] = {}
         self._held = 0
 
     def draw(self, picks: Sequence[tuple[int, int]], noise: torch.Generator) -> Tensor:
-        """(n, c, h, w) latents, scaled, one draw from each picture's distribution."""
-        moments = torch.stack([self._of(*pick) for pick in picks])
+        """(n, c, h, w) latents, scaled, one draw from each picture's distribution, on the autoencoder's device."""
+        moments = torch.stack(self._of(picks))
         mean, logvar = moments.chunk(2, dim=1)
         std = torch.exp(0.5 * logvar.clamp(-30.0, 20.0))
-        drawn = mean + std * torch.randn(mean.shape, generator=noise)
+        drawn = mean + std * torch.randn(mean.shape, generator=noise).to(mean.device)
         return (drawn - float(getattr(self.vae.config, "shift_factor", None) or 0.0)) * self.vae.config.scaling_factor
 
     @torch.no_grad()
-    def _of(self, picture: int, orientation: int) -> Tensor:
-        key = (picture, orientation)
-        if key not in self._moments:
-            image = to_tensor(oriented(self.images[picture], orientation))[None]
-            found = self.vae.encode(image.to(self.vae.device, self.vae.dtype)).latent_dist.parameters[0].float().cpu()
-            if self._held + found.nbytes > self.most_bytes:
-                return found
-            self._moments[key] = found
-            self._held += found.nbytes
-        return self._moments[key]
+    def _of(self, picks: Sequence[tuple[int, int]]) -> list[Tensor]:
+        new = list(dict.fromkeys(key for key in picks if key not in self._moments))
+        fresh: dict[tuple[int, int], Tensor] = {}
+        for first in range(0, len(new), self.at_once):
+            keys = new[first:first + self.at_once]
+            images = torch.stack([to_tensor(oriented(self.images[picture], turn)) for picture, turn in keys])
+            found = self.vae.encode(images.to(self.vae.device, self.vae.dtype)).latent_dist.parameters.float()
+            fresh |= dict(zip(keys, found, strict=True))
+        for key, moments in fresh.items():
+            if self._held + moments.nbytes <= self.most_bytes:
+                self._moments[key] = moments.clone()
+                self._held += moments.nbytes
+        return [fresh[key] if key in fresh else self._moments[key] for key in picks]
 
 
 def picks_of_step(n: int, batch: int, step: int, seed: int, augment: bool, stream: str = "train"
@@ -180,7 +189,12 @@ def picks_of_step(n: int, batch: int, step: int, seed: int, augment: bool, strea
     picks = []
     for position in range(step * batch, (step + 1) * batch):
         epoch, place = divmod(position, n)
-        order = np.random.Generator(np.random.Philox(key=keyed(seed, stream, "order", epoch))).permutation(n)
+        order = _order(n, seed, stream, epoch)
         orientation = keyed(seed, stream, "orientation", position) % ORIENTATIONS if augment else 0
         picks.append((int(order[place]), orientation))
     return picks
+
+
+@lru_cache(maxsize=4)
+def _order(n: int, seed: int, stream: str, epoch: int) -> NDArray[np.int64]:
+    return np.random.Generator(np.random.Philox(key=keyed(seed, stream, "order", epoch))).permutation(n)

@@ -25,6 +25,9 @@ class QuickstartOptions:
     size_px         side of its pictures, a multiple of 16
     steps           optimiser steps of the UNet and the text encoder
     vae_steps       optimiser steps of the autoencoder, which comes first
+    vae_width       channels of its first level (then twice and four times as many); None: 16, under 64 pixels 8
+    vae_crop_px     side of the random square an autoencoder step sees of each picture
+    precision       no, or bf16 (on a GPU)
     """
 
     size_px: int = 128
@@ -35,6 +38,9 @@ class QuickstartOptions:
     learning_rate: float = 1e-3
     vae_learning_rate: float = 2e-3
     width: int = 32
+    vae_width: int | None = None
+    vae_crop_px: int = 64
+    precision: str = "no"
     seed: int = 0
     save_every: int = 100
     device: str = "auto"
@@ -45,8 +51,14 @@ class QuickstartOptions:
             raise DiffusionError(f"--size {self.size_px}: a multiple of 16 from 32 to 512 is needed")
         if self.width % 16 or not 16 <= self.width <= 512:
             raise DiffusionError(f"--width {self.width}: a multiple of 16 from 16 to 512 is needed")
+        if self.vae_width is not None and (self.vae_width % 4 or not 4 <= self.vae_width <= 256):
+            raise DiffusionError(f"--vae-width {self.vae_width}: a multiple of 4 from 4 to 256 is needed")
+        if self.vae_crop_px % 16 or not 16 <= self.vae_crop_px <= 512:
+            raise DiffusionError(f"--vae-crop {self.vae_crop_px}: a multiple of 16 from 16 to 512 is needed")
+        if self.precision not in ("no", "bf16"):
+            raise DiffusionError(f"--precision {self.precision}: allowed are no and bf16")
         for option, value in (("--steps", self.steps), ("--vae-steps", self.vae_steps), ("--batch", self.batch),
-                              ("--save-every", self.save_every)):
+                              ("--vae-batch", self.vae_batch), ("--save-every", self.save_every)):
             _at_least(option, value, 1)
         _at_least("--seed", self.seed, 0)
 

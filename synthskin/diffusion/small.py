@@ -43,6 +43,7 @@ def build_small(
     """Parts with random weights from `seed`. Latents are size_px / 4 wide (three autoencoder levels).
 
     width   channels of the UNet's first level; the others have twice as many
+    vae_channels   of the autoencoder's levels, whose number decides how wide latents are
     xl      two text encoders and pooled text, as Stable Diffusion XL has
     """
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel

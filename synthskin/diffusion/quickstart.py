@@ -156,10 +156,10 @@ class _Run:
         side = min(options.vae_crop_px, options.size_px)
         crops = []
         for k, (picture, orientation) in enumerate(picks):
-            image = to_tensor(oriented(self.data.images[picture], orientation))
+            image = oriented(self.data.images[picture], orientation)
             room = options.size_px - side + 1
             y, x = (keyed(options.seed, "crop", axis, self.step, k) % room for axis in ("y", "x"))
-            crops.append(image[:, y:y + side, x:x + side])
+            crops.append(to_tensor(image[y:y + side, x:x + side]))
         images = torch.stack(crops).to(self.device)
         with self._autocast():
             found = vae.encode(images).latent_dist

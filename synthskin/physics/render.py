@@ -288,7 +288,11 @@ def stage(mi: Any, size_px: int) -> tuple[Any, Any]:
 
 
 def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
-    """Albedo (size, size, 3) for the denoiser, free of noise: double transmission of melanin, vessels and hair."""
+    """(size, size, 4) for the denoiser, free of noise: albedo and blood.
+
+    Albedo is the double transmission of melanin, vessels and hair at three wavelengths; blood what light meets of it,
+    in um, as sharp as light lets it be seen.
+    """
     tissue = scene.tissue
     dz = np.diff(tissue.z_edges_fine_mm).astype(np.float32)
     n = tissue.dej_mm.shape[0]
@@ -327,23 +331,47 @@ def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
     else:
         pick = np.minimum(((np.arange(size_px) + 0.5) * factor).astype(np.int32), HAIR_RASTER - 1)
         keep = through[:, pick[:, None], pick, 0]
-    return np.ascontiguousarray(albedo * keep[::-1].transpose(1, 2, 0), np.float32)
+    albedo = albedo * keep[::-1].transpose(1, 2, 0)
+    return np.ascontiguousarray(np.concatenate([albedo, seen(_blood_um(tissue))[..., None]], axis=2), np.float32)
+
+
+BLOOD_DEPTH_MM = 0.5  # blood counts exp(-depth / this)
+BLOOD_BLUR_MM = 0.13  # light goes sideways
+
+
+def _blood_um(tissue: TissueGrid) -> F32:
+    """(n, n) blood of each column in um, that of the depth less, blurred by the way of light."""
+    n = len(tissue.dej_mm)
+    total = np.zeros((n, n), np.float32)
+    for blood, edges in ((tissue.blood_fine, tissue.z_edges_fine_mm), (tissue.blood_coarse, tissue.z_edges_coarse_mm)):
+        weights = 1e3 * BLOOD_DEPTH_MM * -np.diff(np.exp(-edges / BLOOD_DEPTH_MM))
+        own = blood @ weights.astype(np.float32)
+        repeat = n // len(own)
+        total += own if repeat == 1 else own.repeat(repeat, 0).repeat(repeat, 1)
+    return np.asarray(gaussian_filter(total, BLOOD_BLUR_MM / tissue.column_mm), np.float32)
 
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 FILTER_RADIUS_MM = 0.8
-FILTER_EPSILON = 3e-3
+#: Ridges of the fit: of the albedo over its local mean, squared; of blood over its variance in the picture.
+FILTER_EPSILON = 3e-4
+BLOOD_EPSILON = 0.05
+#: Fits are made on cells of so many pixels that a window is about this many cells wide; they vary slowly.
+FIT_CELLS = 20
 MOST_DETAIL = np.float32(3)
 
 
-def denoise(linear: F32, albedo: F32, field_of_view_mm: float) -> F32:
+def denoise(linear: F32, guide: F32, field_of_view_mm: float) -> F32:
     """Colour and breadth by a guided filter, detail by Intel Open Image Denoise 2 (HDR, clean auxiliary buffers).
 
-    Colour varies with the melanin and blood above, which the albedo knows, and slowly otherwise: so each channel of the
-    unbiased paths is fitted, in windows of FILTER_RADIUS_MM, as a linear function of the albedo's three channels
-    (colour-guided filter: He, Sun & Tang 2013). What that leaves out, OIDN finds: its luminance over the same filter of
-    its luminance. OIDN alone brightens dark skin and hair and pales contrasts where paths are few. For detail alone its
-    smallest network does: within 0.03 of CIEDE2000 and 0.6 dB of the next, in half the time.
+    Colour varies with the melanin and blood above, which the guide knows, and slowly otherwise: so each channel of the
+    unbiased paths is fitted, in windows of FILTER_RADIUS_MM, as a linear function of the albedo's three channels and of
+    the blood (guided filter: He, Sun & Tang 2013). What that leaves out, OIDN finds: its luminance over the same filter
+    of its luminance. OIDN alone brightens dark skin and hair and pales contrasts where paths are few. For detail alone
+    its smallest network does: within 0.03 of CIEDE2000 and 0.6 dB of the next, in half the time. The ridges are small
+    because healthy skin varies by a few hundredths only: larger ones take its colour away (benchmarks/denoise.py).
+
+    guide   (h, w, 4) of `guide`
     """
     import pyoidn
 
@@ -351,46 +379,67 @@ def denoise(linear: F32, albedo: F32, field_of_view_mm: float) -> F32:
     normal[..., 2] = 1.0
     out = np.asarray(
         pyoidn.denoise(
-            np.maximum(linear, 0), albedo=albedo, normal=normal, hdr=True, clean_aux=True, quality="fast"
+            np.maximum(linear, 0), albedo=np.ascontiguousarray(guide[..., :3]), normal=normal, hdr=True, clean_aux=True,
+            quality="fast"
         ),
         np.float32,
     )
     level = np.maximum(out @ LUMINANCE, 1e-5)[..., None]
     window_px = 2 * max(round(FILTER_RADIUS_MM / field_of_view_mm * linear.shape[0]), 1) + 1
-    broad = guided(np.concatenate([linear, level], axis=2), albedo, window_px)
+    broad = guided(np.concatenate([linear, level], axis=2), guide, window_px)
     return broad[..., :3] * np.clip(level / broad[..., 3:], 1 / MOST_DETAIL, MOST_DETAIL)
 
 
-def guided(values: F32, albedo: F32, window_px: int) -> F32:
-    """values (h, w, k) as locally linear functions of the albedo (h, w, 3): colour-guided filter, nowhere negative."""
+def guided(values: F32, guide: F32, window_px: int) -> F32:
+    """values (h, w, k) as locally linear functions of the guide (h, w, 4): a guided filter, nowhere negative."""
+    h, w = guide.shape[:2]
+    cell = max(window_px // FIT_CELLS, 1)
+    while h % cell or w % cell:
+        cell -= 1
+    window = 2 * max(round((window_px / cell - 1) / 2), 1) + 1
+
+    def cells(plane: F32) -> F32:
+        if cell == 1:
+            return plane
+        return np.asarray(plane.reshape(h // cell, cell, w // cell, cell).mean((1, 3)), np.float32)
+
+    def spread(plane: F32) -> F32:
+        return plane if cell == 1 else plane.repeat(cell, 0).repeat(cell, 1)
 
     def box(plane: NDArray[Any]) -> F32:
-        return np.asarray(uniform_filter(plane, window_px, mode="nearest"), np.float32)
+        return np.asarray(uniform_filter(plane, window, mode="nearest"), np.float32)
 
-    g = [np.maximum(albedo @ LUMINANCE, 1e-3), albedo[..., 0] - albedo[..., 1], albedo[..., 1] - albedo[..., 2]]
-    mean = [box(x) for x in g]
-    ridge = FILTER_EPSILON * mean[0] ** 2 + np.float32(1e-6)
-
-    def covariance(i: int, j: int) -> F32:
-        return np.asarray(box(g[i] * g[j]) - mean[i] * mean[j] + (ridge if i == j else 0), np.float32)
-
-    xx, xy, xz, yy, yz, zz = (covariance(*pair) for pair in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)))
-    cofactor = (
-        (yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy),
-        (xz * yz - xy * zz, xx * zz - xz * xz, xy * xz - xx * yz),
-        (xy * yz - xz * yy, xy * xz - xx * yz, xx * yy - xy * xy),
-    )
-    determinant = xx * cofactor[0][0] + xy * cofactor[0][1] + xz * cofactor[0][2]
+    fine = [np.maximum(guide[..., :3] @ LUMINANCE, 1e-3), guide[..., 0] - guide[..., 1], guide[..., 1] - guide[..., 2],
+            guide[..., 3]]
+    g = [cells(plane) for plane in fine]
+    mean = [box(plane) for plane in g]
+    albedo_ridge = FILTER_EPSILON * mean[0] ** 2 + np.float32(1e-7)
+    ridges = [albedo_ridge, albedo_ridge, albedo_ridge, np.float32(BLOOD_EPSILON * g[3].var() + 1e-12)]
+    n = len(g)
+    # symmetric elimination, all windows at once: rows[i] holds what is left of row i from its diagonal on
+    rows = [[box(g[i] * g[j]) - mean[i] * mean[j] + (ridges[i] if i == j else 0) for j in range(i, n)]
+            for i in range(n)]
+    factors: list[tuple[int, int, F32]] = []
+    for i in range(n):
+        for j in range(i + 1, n):
+            factor = rows[i][j - i] / rows[i][0]
+            factors.append((i, j, factor))
+            for k in range(j, n):
+                rows[j][k - j] = rows[j][k - j] - factor * rows[i][k - i]
     out = np.empty_like(values)
     for channel in range(values.shape[2]):
-        plane = values[..., channel]
+        plane = cells(values[..., channel])
         average = box(plane)
-        shared = [box(g[i] * plane) - mean[i] * average for i in range(3)]
-        fitted = average
-        total = np.zeros_like(average)
-        for row, middle, guide_map in zip(cofactor, mean, g, strict=True):
-            slope = sum(c * s for c, s in zip(row, shared, strict=True)) / determinant
-            fitted = fitted - slope * middle
-            total += box(slope) * guide_map
-        out[..., channel] = np.maximum(total + box(fitted), 1e-5)
+        right = [box(g[i] * plane) - mean[i] * average for i in range(n)]
+        for i, j, factor in factors:
+            right[j] = right[j] - factor * right[i]
+        slopes: list[Any] = [None] * n
+        for i in range(n - 1, -1, -1):
+            known = sum(rows[i][k - i] * slopes[k] for k in range(i + 1, n))
+            slopes[i] = (right[i] - known) / rows[i][0]
+        fitted = average - sum(slope * middle for slope, middle in zip(slopes, mean, strict=True))
+        total = spread(box(fitted))
+        for slope, plane in zip(slopes, fine, strict=True):
+            total = total + spread(box(slope)) * plane
+        out[..., channel] = np.maximum(total, 1e-5)
     return out

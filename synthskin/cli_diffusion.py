@@ -149,7 +149,7 @@ def generate_command(
     mask_from: Annotated[str | None, typer.Option(help="Set whose masks are given to the model, or `drawn`.")] = None,
     base: Annotated[str | None, typer.Option(help="Another base than the card names.")] = None,
     redo: Annotated[str, typer.Option(help="--from: whole, or by inpainting lesion or skin.")] = "whole",
-    strength: Annotated[float | None, typer.Option(help="--from: how far from the render, 0 to 1 (default 0.3).",
+    strength: Annotated[float | None, typer.Option(help="--from: how far from the render, 0 to 1 (default 0.2).",
                                                    show_default=False)] = None,
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 25,
     guidance: Annotated[float, typer.Option(help="Guidance by the prompt; 1 and less: none.")] = 5.0,

@@ -13,8 +13,8 @@ from synthskin.gates.label import MIN_PROBABILITY
 from synthskin.gates.mask import MIN_CONFIDENCE, MIN_IOU
 from synthskin.gates.tone import MAX_ERROR_DEG
 
-#: Strength of image-to-image; a choice from a sweep on a well-trained base is open (docs/diffusion.md).
-STRENGTH: Final = 0.3
+#: Strength of image-to-image, chosen from a sweep: up to here the inherited mask holds (docs/diffusion.md).
+STRENGTH: Final = 0.2
 GATES: Final = ("blur", "mask", "tone", "class", "near-duplicate")
 REDO: Final = ("whole", "lesion", "skin")
 #: Candidates of one class without a single one kept, after which the class is given up.

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from synthskin import cli
 from synthskin.conventions import DIAGNOSES
-from synthskin.diffusion import DiffusionError, TrainOptions, train_lora
+from synthskin.diffusion import DiffusionError, QuickstartOptions, TrainOptions, train_base, train_lora
 from synthskin.diffusion.base import load_base
-from synthskin.diffusion.data import picks_of_step, square
+from synthskin.diffusion.data import Latents, load_training_set, picks_of_step, square
 from synthskin.diffusion.devices import told_of_memory
 from synthskin.diffusion.drawn import draw_mask
 from synthskin.diffusion.lora import add_lora, load_lora
@@ -266,3 +266,32 @@ def test_drawn_masks_and_squares():
     assert min(shares) > 0.01 and max(shares) < 0.6 and np.std(shares) > 0.03
     assert np.array_equal(masks[0], draw_mask(64, 0)) and not np.array_equal(masks[0], masks[1])
     assert set(np.unique(square(np.kron(masks[0], np.ones((3, 4), np.uint8)), 48))) <= {0, 255}
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"vae_width": 6}, "--vae-width 6: a multiple of 4"),
+    ({"vae_crop_px": 20}, "--vae-crop 20: a multiple of 16"),
+    ({"precision": "fp16"}, "--precision fp16: allowed are no and bf16"),
+    ({"vae_batch": 0}, "--vae-batch 0: 1 or more"),
+])
+def test_quickstart_refuses(options, message):
+    with pytest.raises(DiffusionError, match=message):
+        QuickstartOptions(**options)
+
+
+def test_quickstart_takes_widths_and_latents_a_batch_at_a_time(data, tmp_path):
+    """What a GPU uses: a wider autoencoder, larger crops, latents encoded together; the same but for rounding."""
+    made = train_base([data], tmp_path / "base", QuickstartOptions(
+        size_px=SIDE, steps=2, vae_steps=2, batch=2, vae_batch=3, width=16, vae_width=12, vae_crop_px=32, save_every=2))
+    assert made.pictures_per_s > 0 and made.gpu_memory_bytes is None
+    base = load_base(str(tmp_path / "base"))
+    assert tuple(base.vae.config.block_out_channels) == (12, 24, 48)
+    images = load_training_set([data], SIDE).images
+    picks = [(0, 0), (1, 5), (0, 0), (1, 2), (0, 3)]
+    one, many = Latents(base.vae, images), Latents(base.vae, images)
+    many.at_once = 4
+    drawn = [latents.draw(picks, torch.Generator().manual_seed(1)) for latents in (one, many)]
+    assert torch.allclose(drawn[0], drawn[1], atol=1e-4)
+    many.most_bytes = 1  # nothing more is kept: encoded again
+    assert torch.allclose(one.draw(picks[:2], torch.Generator().manual_seed(2)),
+                          many.draw(picks[:2], torch.Generator().manual_seed(2)), atol=1e-4)

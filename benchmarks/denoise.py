@@ -22,7 +22,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from synthskin.draw import draw
-from synthskin.physics import labels, render, spectral
+from synthskin.physics import denoise, labels, spectral
 from synthskin.physics.engine import Engine, RenderSettings
 from synthskin.preset import load_preset
 
@@ -81,11 +81,11 @@ def main() -> None:
         pictures = {"reference": (reference, 0.0), "noisy": (few.noisy, 0.0)}
         plain = few.guide.copy()
         plain[..., 3] = 0
-        for label, guide, ridge in (("denoised", few.guide, render.FILTER_EPSILON), ("former", plain, 3e-3)):
-            kept, render.FILTER_EPSILON = render.FILTER_EPSILON, ridge
+        for label, guide, ridge in (("denoised", few.guide, denoise.FILTER_EPSILON), ("former", plain, 3e-3)):
+            kept, denoise.FILTER_EPSILON = denoise.FILTER_EPSILON, ridge
             start = time.process_time()
-            pictures[label] = render.denoise(few.noisy, guide, fov), time.process_time() - start
-            render.FILTER_EPSILON = kept
+            pictures[label] = denoise.denoise(few.noisy, guide, fov), time.process_time() - start
+            denoise.FILTER_EPSILON = kept
         own = bands(reference, skin)
         for label, (picture, spent) in pictures.items():
             delta = spectral.ciede2000(lab(smooth(picture)), lab(smooth(reference)))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from synthskin.conventions import HEALTHY
 from synthskin.draw import draw
-from synthskin.physics import camera, render, tissue_columns
+from synthskin.physics import camera, denoise, render, tissue_columns
 from synthskin.physics.engine import Engine, RenderSettings, walk_key
 from synthskin.preset import load_preset
 from synthskin.record import SampleRecord
@@ -45,7 +45,7 @@ def record_of(preset: str, lesion: bool) -> SampleRecord:
 
 
 def darkest(picture: F32, share: float = 0.05) -> NDArray[np.bool_]:
-    level = picture @ render.LUMINANCE
+    level = picture @ denoise.LUMINANCE
     return np.asarray(level <= np.quantile(level, share))
 
 

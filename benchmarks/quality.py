@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from synthskin.draw import draw
-from synthskin.physics import camera, render, spectral
+from synthskin.physics import camera, denoise, spectral
 from synthskin.physics.engine import Engine, RenderSettings
 from synthskin.preset import load_preset
 
@@ -53,7 +53,7 @@ def main() -> None:
             )
             done += chunk
         noisy = (total / done).astype(np.float32)
-        reference = render.denoise(noisy, engine.linear(record, scene, spp=3).guide, record.camera.field_of_view_mm)
+        reference = denoise.denoise(noisy, engine.linear(record, scene, spp=3).guide, record.camera.field_of_view_mm)
         y_ref = camera.encode(reference).astype(np.float64) @ [0.2126, 0.7152, 0.0722] / 255
         for spp in args.spp:
             start = time.perf_counter()

@@ -56,7 +56,9 @@ def default_spp(size_px: int, melanin_um: float | None = None) -> int:
                  for pictures that are compared with each other.
     """
     dark = melanin_um is None or melanin_um > DARK_MELANIN_UM
-    return (6 if size_px <= 384 else 3) + (9 if size_px <= 384 else 3) * dark
+    if size_px <= 384:
+        return 15 if dark else 6
+    return 6 if dark else 3
 
 
 def ita_class(ita_deg: float) -> int:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from synthskin.draw import draw
-from synthskin.physics import render, spectral
+from synthskin.physics import denoise, spectral
 from synthskin.physics.engine import Engine, RenderSettings
 from synthskin.preset import load_preset
 
@@ -29,7 +29,7 @@ def test_colour_that_follows_the_blood_is_kept_and_noise_is_not(window: int, ali
     noise = np.random.default_rng(3).standard_normal(clean.shape)
     noisy = (clean * (1 + 0.4 * noise)).astype(np.float32)
     guide = np.concatenate([albedo, (10 + blood)[..., None]], axis=2).astype(np.float32)
-    found = render.guided(noisy, guide, window)
+    found = denoise.guided(noisy, guide, window)
     redness, wanted = (np.log(x[..., 0] / x[..., 1]) for x in (found, clean))
     assert np.corrcoef(redness.ravel(), wanted.ravel())[0, 1] > alike
     assert 0.6 < redness.std() / wanted.std() < 1.8
@@ -44,7 +44,7 @@ def test_any_size_and_window(height: int, width: int, radius: int) -> None:
     rng = np.random.default_rng(height * 100 + width)
     guide = rng.uniform(0.2, 0.8, (height, width, 4)).astype(np.float32)
     values = guide[..., :3].mean(-1, keepdims=True) * np.float32(0.5) + np.float32(0.1)
-    found = render.guided(values, guide, 2 * radius + 1)
+    found = denoise.guided(values, guide, 2 * radius + 1)
     assert found.shape == values.shape and np.isfinite(found).all() and (found > 0).all()
     assert np.abs(found - values).mean() < 0.05
 

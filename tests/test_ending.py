@@ -11,7 +11,7 @@ import pytest
 
 from synthskin.conventions import HEALTHY, default_spp
 from synthskin.draw import draw
-from synthskin.physics import fluence, render
+from synthskin.physics import denoise, fluence, render
 from synthskin.physics.engine import Engine, RenderSettings
 from synthskin.preset import load_preset
 from synthskin.record import SampleRecord
@@ -34,7 +34,7 @@ def bald(preset: str, diagnosis: str) -> SampleRecord:
 def test_it_agrees_with_walks_to_the_end(preset: str, diagnosis: str) -> None:
     record = bald(preset, diagnosis)
     scene = engine().scene(record)
-    short, full = (engine().linear(record, scene, ending=ending).noisy @ render.LUMINANCE for ending in (True, False))
+    short, full = (engine().linear(record, scene, ending=ending).noisy @ denoise.LUMINANCE for ending in (True, False))
     assert short.mean() == pytest.approx(full.mean(), rel=0.025)
     blocks = full.reshape(6, 8, 6, 8).mean((1, 3))
     dark = (blocks <= np.quantile(blocks, 0.25)).repeat(8, 0).repeat(8, 1)  # chosen by blocks: not by their noise

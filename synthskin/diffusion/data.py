@@ -21,6 +21,8 @@ from synthskin.diffusion.devices import keyed
 from synthskin.diffusion.errors import DiffusionError
 from synthskin.diffusion.prompts import prompt_of_row
 
+#: Pixels times channels of an autoencoder's first level that a GPU encodes at once: 32 pictures of 256 pixels, 32 wide.
+_ENCODED_AT_ONCE: Final = 32 * 256 * 256 * 32
 #: Mirrorings and quarter turns of a square; dermoscopy has no up.
 ORIENTATIONS: Final = 8
 
@@ -154,7 +156,8 @@ class Latents:
     def __init__(self, vae: Any, images: NDArray[np.uint8], most_bytes: int | None = None) -> None:
         self.vae, self.images = vae, images
         on_gpu = vae.device.type == "cuda"
-        self.at_once = 32 if on_gpu else 1
+        wide = images[0].shape[0] * images[0].shape[1] * int(vae.config.block_out_channels[0])
+        self.at_once = max(1, _ENCODED_AT_ONCE // wide) if on_gpu else 1
         self.most_bytes = most_bytes or (torch.cuda.mem_get_info(vae.device)[0] // 2 if on_gpu else 2_000_000_000)
         self._moments: dict[tuple[int, int], Tensor] = {}
         self._held = 0

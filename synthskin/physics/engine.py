@@ -21,6 +21,7 @@ from synthskin.physics import (
     artefacts,
     camera,
     clinical,
+    denoise,
     environment,
     flat_skin,
     labels,
@@ -190,8 +191,8 @@ class Engine:
         clean, albedo = noisy, noisy
         if self.settings.denoise:
             with self._timed("denoise"):
-                albedo = render.guide(scene, through, size)
-                clean = render.denoise(noisy, albedo, record.camera.field_of_view_mm)
+                albedo = denoise.guide(scene, through, size)
+                clean = denoise.denoise(noisy, albedo, record.camera.field_of_view_mm)
         return LinearRender(noisy, clean, albedo, met.reshape(size, size), steps)
 
     @_same_sums

@@ -50,8 +50,8 @@ _PATCHES: Final = 50  # of skin in a picture whose melanin and blood differ from
 #: L* by c0 + c1 t + c2 t^2 + c3 (a* - 10) / 5 with t = (L* - 50) / 20, b* by c4, for each `dermoscopic_type`. They are
 #: fitted by benchmarks/tone_tool.py calibrate to 360 renders of the model as it is (60 a class, seed 1).
 OPTICS: Final[dict[str | None, tuple[float, ...]]] = {
-    "contact polarized": (-0.575, 2.343, 1.476, 0.181, 2.088),
-    "contact non-polarized": (1.242, 1.836, -0.068, -0.058, 0.856),
+    "contact polarized": (-0.796, 2.008, 1.139, 0.136, 2.060),
+    "contact non-polarized": (1.072, 1.566, -0.278, 0.297, 0.791),
 }
 
 #: Finds a lesion: picture (h, w, 3) to (mask (h, w), confidence 0..1).

@@ -43,8 +43,8 @@ from synthskin.variation import Counterfactual, make_counterfactual, with_value
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE_PX = 96
-LESIONS = 36
-PLAIN = 100
+LESIONS = 80
+PLAIN = 150
 AUDIT_SEED = 77
 STEPS = 4000
 TONES = ("fst1", "fst2", "fst3", "fst4", "fst5", "fst6")
@@ -107,6 +107,7 @@ class Subject:
 
     name: str
     planted: tuple[str, ...]
+    logit_pairing: float = 0.0
 
     def learns(self, row: dict[str, Any]) -> bool:
         skin, ink = SKINS[row["index"] // 2 % len(SKINS)], row["index"] % 2
@@ -117,7 +118,7 @@ class Subject:
         return True
 
 
-SUBJECTS = (Subject("ink", ("ink",)), Subject("light", ("melanin", "tone")), Subject("control", ()))
+SUBJECTS = (Subject("ink", ("ink",)), Subject("light", ("melanin", "tone")), Subject("control", (), logit_pairing=1.0))
 
 
 def render_sets(work: Path) -> bool:
@@ -171,7 +172,8 @@ def train(work: Path, subjects: Sequence[Subject]) -> None:
     for subject in subjects:
         folder = work / "models" / subject.name
         code = command("classifier", "train", *subsets(work, subject), "--out", folder, "--classes",
-                       "MEL,NV", "--size", SIZE_PX, "--steps", STEPS, "--class-weights", "balanced", "--device", "cpu")
+                       "MEL,NV", "--size", SIZE_PX, "--steps", STEPS, "--class-weights", "balanced", "--device", "cpu",
+                       "--logit-pairing", subject.logit_pairing)
         if code:
             sys.exit(code)
         command("classifier", "export", folder, "--onnx", work / "models" / f"{subject.name}.onnx")

@@ -40,6 +40,8 @@ def train(
     loss: Annotated[str, typer.Option(help="cross_entropy or focal.")] = "cross_entropy",
     label_smoothing: Annotated[float, typer.Option(help="Share of the target spread over all classes.")] = 0.05,
     class_weights: Annotated[str, typer.Option(help="none, or balanced for sets with rare classes.")] = "none",
+    logit_pairing: Annotated[float, typer.Option(help="Weight of what siblings of a group (sweeps, counterfactuals) "
+                                                    "differ in their logits; 0 is without.")] = 0.0,
     validation_share: Annotated[float, typer.Option(help="Share of the groups kept for validation, where no row has "
                                                        "split=val.")] = 0.15,
     no_augment: Annotated[bool, typer.Option("--no-augment", help="No flips, rotations, crops, colour.")] = False,
@@ -56,6 +58,7 @@ def train(
     options = TrainOptions(
         network=network, size_px=size, steps=steps, batch=batch, learning_rate=learning_rate,
         weight_decay=weight_decay, label=label, loss=loss, label_smoothing=label_smoothing, class_weights=class_weights,
+        logit_pairing=logit_pairing,
         classes=() if classes is None else tuple(name.strip() for name in classes.split(",")),
         validation_share=validation_share, augment=not no_augment, seed=seed, save_every=save_every, device=device)
     result = train_classifier(sets, out, options, make_progress(verb="training", unit="steps"), overwrite, tell=_say)

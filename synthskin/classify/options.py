@@ -29,6 +29,9 @@ class TrainOptions:
     label_smoothing   share of the target spread over all classes (Szegedy 2016)
     loss, focal_gamma cross_entropy, or focal (Lin 2017) with this exponent
     class_weights     none, or balanced: the loss of a class times n / (k n_class)
+    logit_pairing     weight of the mean squared difference of the logits of siblings (rows of one group and label, as
+                      sweeps and counterfactuals write them); half of a batch are then siblings of the other half
+                      (counterfactual logit pairing, Garg 2019)
     ema_decay         of the averaged weights, which are those that are kept; lower in the first steps
     augment           flips, rotations, crops, mild colour
     label, classes    key of a row that is learned, and its values in order; () takes those that occur
@@ -50,6 +53,7 @@ class TrainOptions:
     loss: str = "cross_entropy"
     focal_gamma: float = 2.0
     class_weights: str = "none"
+    logit_pairing: float = 0.0
     ema_decay: float = 0.995
     augment: bool = True
     label: str = "diagnosis"
@@ -71,11 +75,13 @@ class TrainOptions:
                 raise ClassifyError(f"{name}={value!r}: a whole number from {low} to {high} is needed")
         for name, least, most in (("learning_rate", 1e-8, 1.0), ("warmup_share", 0.0, 0.9),
                                   ("weight_decay", 0.0, 1.0), ("label_smoothing", 0.0, 0.5),
-                                  ("focal_gamma", 0.0, 10.0), ("ema_decay", 0.0, 0.99999),
+                                  ("focal_gamma", 0.0, 10.0), ("ema_decay", 0.0, 0.99999), ("logit_pairing", 0.0, 100.0),
                                   ("validation_share", 0.02, 0.5)):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or not least <= value <= most:
                 raise ClassifyError(f"{name}={value!r}: a number from {least:g} to {most:g} is needed")
+        if self.logit_pairing and self.batch % 2:
+            raise ClassifyError(f"batch={self.batch}: half of it are siblings with logit_pairing; an even number is needed")
         if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
             raise ClassifyError(f"classes={','.join(self.classes)}: two or more, each once, are needed")
 
@@ -84,5 +90,9 @@ class TrainOptions:
         return asdict(self) | {"classes": list(self.classes)}
 
     def identity(self) -> dict[str, Any]:
-        """What must match when a run is continued: all but how often its state is saved."""
-        return {key: value for key, value in self.to_dict().items() if key != "save_every"}
+        """What must match when a run is continued: all but how often its state is saved.
+
+        `logit_pairing` only where there is some: models from before it existed are the same as those without it.
+        """
+        left_out = {"save_every"} if self.logit_pairing else {"save_every", "logit_pairing"}
+        return {key: value for key, value in self.to_dict().items() if key not in left_out}

@@ -119,6 +119,7 @@ class _Run:
         self.optimiser = torch.optim.AdamW(parameter_groups(self.network, options.weight_decay), options.learning_rate)
         self.mean, self.std = self._moments()
         self.loss = _loss(options, np.bincount(data.labels[train], minlength=len(data.classes)), device)
+        self.siblings = siblings(data, train) if options.logit_pairing else {}
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self._order: tuple[int, np.ndarray] | None = None
@@ -170,7 +171,10 @@ class _Run:
             images = augment(images, generator)
         images = normalised(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
         self.network.train()
-        loss = self.loss(self.network(images), self.labels[batch].to(self.device))
+        logits = self.network(images)
+        loss = self.loss(logits, self.labels[batch].to(self.device))
+        if self.options.logit_pairing:
+            loss = loss + self.options.logit_pairing * pairing_loss(logits)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_LIMIT)
@@ -182,10 +186,18 @@ class _Run:
         return value
 
     def _batch(self, step: int) -> list[int]:
-        """Every picture once an epoch, in an order of (seed, epoch); a batch may lie across two epochs."""
-        n, size = len(self.train), self.options.batch
+        """Every picture once an epoch, in an order of (seed, epoch); a batch may lie across two epochs.
+
+        With logit pairing the second half are siblings of the first, drawn anew at each step.
+        """
+        n, paired = len(self.train), self.options.logit_pairing > 0
+        size = self.options.batch // 2 if paired else self.options.batch
         places = range(step * size, (step + 1) * size)
-        return [self.train[self._epoch(place // n)[place % n]] for place in places]
+        batch = [self.train[self._epoch(place // n)[place % n]] for place in places]
+        if not paired:
+            return batch
+        rng = np.random.Generator(np.random.Philox(key=_key(self.options.seed, "siblings", step)))
+        return [*batch, *(int(rng.choice(self.siblings.get(k, [k]))) for k in batch)]
 
     def _epoch(self, epoch: int) -> np.ndarray:
         if self._order is None or self._order[0] != epoch:
@@ -249,6 +261,30 @@ class _Run:
                         "validation_nll_before_temperature": before["nll"]},
             "options": self.options.to_dict(), "history": tuple(self.history), "synthskin_version": __version__,
         })
+
+
+def pairing_loss(logits: Tensor) -> Tensor:
+    """Scalar: mean squared difference of the centred logits of siblings; (2 n, k), row i and row n + i are a pair.
+
+    Garg et al. 2019 (counterfactual logit pairing); what is added to all logits of a picture alike is no difference.
+    """
+    first, second = (logits - logits.mean(1, keepdim=True)).chunk(2)
+    return (first - second).square().mean()
+
+
+def siblings(data: Labelled, positions: Sequence[int]) -> dict[int, list[int]]:
+    """Of each position the others of its group that have its label; those without any are not named.
+
+    Raises ClassifyError if nobody has a sibling.
+    """
+    own: dict[tuple[str, int], list[int]] = {}
+    for k in positions:
+        own.setdefault((data.entries[k].group, data.entries[k].label), []).append(k)
+    found = {k: [other for other in group if other != k] for group in own.values() if len(group) > 1 for k in group}
+    if not found:
+        raise ClassifyError("logit_pairing: no two pictures of a group have the same label; give a set of sweeps or "
+                            "counterfactuals, or leave --logit-pairing out")
+    return found
 
 
 def short_hash(group: str) -> str:

@@ -2,12 +2,14 @@
 
 python benchmarks/structures.py [--only dots,scale] [--tones fst1,fst2,fst3,fst4,fst5,fst6] [--index 0]
 python benchmarks/structures.py --sizes       python benchmarks/structures.py --labels
+python benchmarks/structures.py --only milia_like_cyst,shiny_white_streaks --paths 1200
 python benchmarks/structures.py --table docs/diagnoses.md
 
 Renders with and without it, same noise in both, on one tone or six. `without` is the median CIEDE2000 over the mask
 against the same picture without the structure, `ring` that of the mask against a ring of 0.2 mm around it, `label` what
 the row says (attributes_delta_e). For structures that depend on polarisation both types are measured. --sizes measures
-footprints against what is cited; --labels makes the labels of results on disk again, without renders; --table writes
+footprints against what is cited; --paths renders with that many, without a denoiser, and tells CIEDE2000 of the mean colour
+of each footprint (median over those of six pixels or more): noise neither hides nor makes a difference there. --labels makes the labels of results on disk again, without renders; --table writes
 both tables into a page.
 """
 
@@ -175,6 +177,24 @@ def measure(engine: Engine, name: str, tone: str, kind: str, index: int) -> dict
             "shown": float(np.mean(against >= 2.0)), "label": there.attributes_delta_e[name], "picture": there.image}
 
 
+def measure_paths(name: str, tone: str, kind: str, index: int, spp: int) -> dict[str, Any]:
+    """CIEDE2000 between the mean colours of each footprint of `name` with it and without, from paths alone."""
+    from colour.models import cctf_decoding, cctf_encoding
+
+    engine = Engine(RenderSettings(size_px=SIZE, spp=spp, denoise=False))
+    pictures = [engine.render(record_of(name, tone, kind, index, there)) for there in (True, False)]
+    parts, count = ndimage.label(pictures[0].attributes[name] > 0)
+    linear = [cctf_decoding(picture.image / 255, "sRGB") for picture in pictures]
+    found = []
+    for part in range(1, count + 1):
+        where = parts == part
+        if where.sum() >= 6:
+            with_it, gone = (rgb2lab(cctf_encoding(own[where].mean(0), "sRGB")[None, None])[0] for own in linear)
+            found.append(float(spectral.ciede2000(with_it, gone)[0]))
+    return {"spp": spp, "footprints": len(found), "median": round(float(np.median(found)), 3),
+            "p90": round(float(np.percentile(found, 90)), 3)}
+
+
 def size_um(name: str, index: int = 0) -> tuple[int, float, float, float]:
     """Count, 10th percentile, median and 90th of what LIMITS measures, on 10 um columns."""
     from skimage.morphology import medial_axis
@@ -269,6 +289,7 @@ def main() -> None:
     parser.add_argument("--tones", default="fst2")
     parser.add_argument("--index", type=int, default=0)
     parser.add_argument("--spp", type=int, default=30)
+    parser.add_argument("--paths", type=int, help="no denoiser, this many paths a pixel, colour of each footprint")
     parser.add_argument("--sizes", action="store_true")
     parser.add_argument("--labels", action="store_true")
     parser.add_argument("--table", type=Path)
@@ -282,6 +303,14 @@ def main() -> None:
     if arguments.table is not None:
         write_table(arguments.table)
         print(agreement())
+        return
+    if arguments.paths:
+        for name in arguments.only.split(","):
+            for tone in arguments.tones.split(","):
+                for kind in ("contact polarized", "contact non-polarized"):
+                    own = measure_paths(name, tone, kind, arguments.index, arguments.paths)
+                    print(f"{name:26} {tone} {kind}: {own}", flush=True)
+                    _keep({name: {f"{tone} {kind} paths": own}})
         return
     engine = Engine(RenderSettings(size_px=SIZE, spp=arguments.spp))
     rows: dict[str, Any] = {}

@@ -44,12 +44,19 @@ def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
                 depth = depth + seen(gaussian_filter(thin, 0.07 / tissue.column_mm))[..., None] * mu
     albedo = 0.9 * np.exp(-1.5 * depth)
     bright = np.zeros((n, n), np.float32)  # what scatters or depolarises more is brighter: an edge for the denoiser
+    horn = None
     if tissue.keratin_to_mm is not None and tissue.keratin_scale is not None:
-        bright += np.minimum(np.float32(0.9) * tissue.keratin_to_mm * (tissue.keratin_scale - 1), np.float32(0.6))
+        horn = tissue.keratin_to_mm > 0
+        white = np.minimum(np.float32(0.9) * tissue.keratin_to_mm * (tissue.keratin_scale - 1), np.float32(0.6))
+        if tissue.birefringence is not None:  # here the share of the polarisation that is kept
+            kept = tissue.birefringence
+            white = white * (1 - kept if scene.polarised else 1 + 2 * kept)
+        bright += white
     if tissue.dermal_scale is not None:
         bright += np.float32(0.12) * (tissue.dermal_scale - 1)
     if tissue.birefringence is not None:
-        bright += np.float32(0.12 if scene.polarised else 0.04) * tissue.birefringence
+        turned = tissue.birefringence if horn is None else np.where(horn, np.float32(0), tissue.birefringence)
+        bright += np.float32(0.12 if scene.polarised else 0.04) * turned
     if bright.any():
         albedo = albedo * (1 + seen(bright))[..., None] / np.float32(1.35)
     factor = HAIR_RASTER / size_px

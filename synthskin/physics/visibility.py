@@ -3,8 +3,9 @@
 A structure's mask says where it is; on dark skin, under a blotch or in a scar it may lie there unseen. Here the lesion
 is grown again without the structure, on columns twice as wide, and both are coloured by adding-doubling on the skin of
 the record. What is told is the median CIEDE2000 over the structure's mask, after a blur by the light's way in skin.
-These colours are unpolarised: milia show less than is told between crossed polarisers. What shows by polarisation alone
-(shiny white streaks) has a law fitted to renders instead. benchmarks/structures.py compares both with renders.
+These colours are unpolarised: of milia, which keep the polarisation, a share fitted to renders is told between crossed
+polarisers. What shows by polarisation alone (shiny white streaks) has a law fitted to renders instead.
+benchmarks/structures.py compares all of them with renders.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ Mask = NDArray[np.bool_]
 F32 = NDArray[np.float32]
 
 BLUR_MM: Final = 0.10  # standard deviation, fitted to renders of each structure on six tones (benchmarks/structures.py)
-SHARP_MM: Final = 0.03  # the same where the pigment lies in the upper epidermis, over most of what scatters
-SHARP: Final = ("dots", "fissures", "streaks", "pseudopods")
+#: The same where what is seen lies in the upper epidermis, over most of what scatters.
+SHARP_MM: Final = {"dots": 0.03, "fissures": 0.03, "streaks": 0.03, "pseudopods": 0.03, "milia_like_cyst": 0.06}
 #: Polarisers -> (CIEDE2000 of shiny white streaks without melanin above, um of melanosomes at which half is left),
 #: fitted to renders on six tones (benchmarks/structures.py).
 SHINE: Final = {"contact polarized": (2.4, 9.0)}
 SHINE_ELSE: Final = (0.97, 18.0)
+#: Of what milia show without polarisers, the share between crossed ones: paths tell 0.19 (0.91 of 4.67), pictures 0.11.
+MILIA_CROSSED: Final = 0.15
+CROSSED: Final = ("contact polarized", "non-contact polarized")
 COARSER: Final = 2  # columns of the comparison over those of the picture's grid, in width
 #: Attribute -> (part of the record, field) whose 0 is the lesion without it.
 SWITCHES: Final[dict[str, tuple[str, str]]] = {
@@ -76,8 +80,10 @@ def structure_delta_e(record: SampleRecord, names: Iterable[str], columns: int, 
         elif twin is not None and np.array_equal(where, full.footprints[twin]):
             result[name] = result[twin]
         else:
-            blur_mm = SHARP_MM if name in SHARP else BLUR_MM
+            blur_mm = SHARP_MM.get(name, BLUR_MM)
             result[name] = _median(full, lesions[SWITCHES[name]], where, colours, blur_mm / wide)
+            if name == "milia_like_cyst" and record.camera.dermoscopic_type in CROSSED:
+                result[name] *= MILIA_CROSSED
     return result
 
 

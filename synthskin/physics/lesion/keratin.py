@@ -16,7 +16,12 @@ from synthskin.physics.noise import smoothstep
 
 SCALE_UM = 40.0
 SCALE_SCATTERING = 8.0
-CYST_SCATTERING = 6.0
+#: Cysts: horn that the light sees, its scattering, and the share of the polarisation that its shells keep. Between
+#: crossed polarisers the horn sends back as much as it takes from the light below, so that it hardly shows on light
+#: skin; chosen on renders of fst2 with 1,200 paths that were not denoised (`benchmarks/structures.py --paths`).
+CYST_UM = 50.0
+CYST_SCATTERING = 4.0
+CYST_KEEPS = 0.74
 HORN_SHARE = 0.3
 
 
@@ -68,13 +73,13 @@ def milia_like_cysts(ground: Ground, layers: Layers) -> None:
     thickness = balls(ground, x, y, radius)
     body = smoothstep(thickness / np.float32(0.55 * s.milia_like_cyst_diameter_um))
     keratin = layers.get("keratin_um")
-    np.maximum(keratin, np.minimum(thickness, np.float32(150)) * body, out=keratin)
+    np.maximum(keratin, np.minimum(thickness, np.float32(CYST_UM)) * body, out=keratin)
     thick = layers.get("thickening_um")
     np.maximum(thick, np.minimum(thickness, np.float32(120)) * body, out=thick)
     scale = layers.get("keratin_scale")
     np.maximum(scale, 1 + np.float32(CYST_SCATTERING - 1) * body, out=scale)
     order = layers.get("birefringence")
-    np.maximum(order, body, out=order)
+    np.maximum(order, np.float32(CYST_KEEPS) * body, out=order)
     layers.mark("milia_like_cyst", body > 0.5)
 
 

@@ -8,9 +8,9 @@ python benchmarks/structures.py --table docs/diagnoses.md
 Renders with and without it, same noise in both, on one tone or six. `without` is the median CIEDE2000 over the mask
 against the same picture without the structure, `ring` that of the mask against a ring of 0.2 mm around it, `label` what
 the row says (attributes_delta_e). For structures that depend on polarisation both types are measured. --sizes measures
-footprints against what is cited; --paths renders with that many, without a denoiser, and tells CIEDE2000 of the mean colour
-of each footprint (median over those of six pixels or more): noise neither hides nor makes a difference there. --labels makes the labels of results on disk again, without renders; --table writes
-both tables into a page.
+footprints against what is cited; --paths renders with that many, without a denoiser, and tells CIEDE2000 of the mean
+colour of each footprint (median over those of six pixels or more): noise neither hides nor makes a difference there.
+--labels makes the labels of results on disk again, without renders; --table writes both tables into a page.
 """
 
 from __future__ import annotations

@@ -197,9 +197,9 @@ def test_same_command_on_a_finished_model_does_nothing(model, discs, capsys):
 
 
 def test_siblings_are_told_alike(tmp_path):
-    """Discs that tell nothing; melanomas of the training lie on dark skin twice as often as on light, nevi the other way,
-    all of them on both. Without logit pairing the network goes by the skin, with it it does not. A training that was
-    interrupted ends in the same weights. What siblings are, by hand."""
+    """Discs that tell nothing; melanomas of the training lie on dark skin twice as often as on light, nevi the other
+    way, all of them on both. Without logit pairing the network goes by the skin, with it it does not. A training that
+    was interrupted ends in the same weights. What siblings are, by hand."""
     alike = {"MEL": (120, 80, 70), "NV": (120, 80, 70)}
 
     def skin(k):  # three siblings: light, dark, dark for MEL (even), dark, light, light for NV

@@ -66,3 +66,15 @@ def test_skin_keeps_its_colour_contrast() -> None:
         red.append(gaussian_filter(a, 2) - gaussian_filter(a, 6))
     assert np.corrcoef(red[0].ravel(), red[1].ravel())[0, 1] > 0.7
     assert 0.6 < red[0].std() / red[1].std() < 1.4
+
+
+@pytest.mark.parametrize("count", [1, 7, 96, 128, 224, 320, 1500])
+def test_box_means_keep_what_is_there(count):
+    """The mean over all parts is that of the whole; what is even stays; a line thinner than a part is seen in full."""
+    values = np.random.default_rng(0).random((2, 1024), dtype=np.float32)
+    found = denoise.box_means(values, count)
+    assert found.shape == (2, count) and found.mean(-1) == pytest.approx(values.mean(-1), rel=1e-5)
+    assert denoise.box_means(np.full((1, 1024), 0.3, np.float32), count) == pytest.approx(0.3)
+    line = np.zeros((1, 1024), np.float32)
+    line[0, 333] = 1
+    assert denoise.box_means(line, count).sum() == pytest.approx(count / 1024)

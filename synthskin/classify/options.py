@@ -75,13 +75,13 @@ class TrainOptions:
                 raise ClassifyError(f"{name}={value!r}: a whole number from {low} to {high} is needed")
         for name, least, most in (("learning_rate", 1e-8, 1.0), ("warmup_share", 0.0, 0.9),
                                   ("weight_decay", 0.0, 1.0), ("label_smoothing", 0.0, 0.5),
-                                  ("focal_gamma", 0.0, 10.0), ("ema_decay", 0.0, 0.99999), ("logit_pairing", 0.0, 100.0),
-                                  ("validation_share", 0.02, 0.5)):
+                                  ("focal_gamma", 0.0, 10.0), ("ema_decay", 0.0, 0.99999),
+                                  ("logit_pairing", 0.0, 100.0), ("validation_share", 0.02, 0.5)):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or not least <= value <= most:
                 raise ClassifyError(f"{name}={value!r}: a number from {least:g} to {most:g} is needed")
         if self.logit_pairing and self.batch % 2:
-            raise ClassifyError(f"batch={self.batch}: half of it are siblings with logit_pairing; an even number is needed")
+            raise ClassifyError(f"batch={self.batch}: half are siblings (logit_pairing); an even number is needed")
         if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
             raise ClassifyError(f"classes={','.join(self.classes)}: two or more, each once, are needed")
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 
 from synthskin.physics import absorption
-from synthskin.physics.render import HAIR_RASTER
 from synthskin.physics.scene import SceneSpec, TissueGrid
 
 F32 = NDArray[np.float32]
@@ -59,15 +58,25 @@ def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
         bright += np.float32(0.12 if scene.polarised else 0.04) * turned
     if bright.any():
         albedo = albedo * (1 + seen(bright))[..., None] / np.float32(1.35)
-    factor = HAIR_RASTER / size_px
-    if factor >= 1 and HAIR_RASTER % size_px == 0:
-        k = int(factor)
-        keep = through[..., 0].reshape(3, size_px, k, size_px, k).mean((2, 4))
-    else:
-        pick = np.minimum(((np.arange(size_px) + 0.5) * factor).astype(np.int32), HAIR_RASTER - 1)
-        keep = through[:, pick[:, None], pick, 0]
+    keep = np.stack([box_means(box_means(one, size_px).T, size_px).T for one in through[..., 0]])
     albedo = albedo * keep[::-1].transpose(1, 2, 0)
     return np.ascontiguousarray(np.concatenate([albedo, seen(_blood_um(tissue))[..., None]], axis=2), np.float32)
+
+
+def box_means(values: F32, count: int) -> F32:
+    """(..., count) means of (..., n) over `count` equal parts of the last axis, where a part may cut an element.
+
+    Hair is finer than a pixel: read at its middle it would come and go along a fibre where `count` does not divide n.
+    """
+    n = values.shape[-1]
+    if n % count == 0:
+        return np.asarray(values.reshape(*values.shape[:-1], count, n // count).mean(-1), np.float32)
+    total = np.zeros((*values.shape[:-1], n + 1))
+    np.cumsum(values, axis=-1, dtype=np.float64, out=total[..., 1:])
+    edges = np.arange(count + 1) * (n / count)
+    below = np.minimum(edges.astype(np.int64), n - 1)
+    at = total[..., below] + (edges - below) * values[..., below]
+    return np.asarray(np.diff(at, axis=-1) * (count / n), np.float32)
 
 
 BLOOD_DEPTH_MM = 0.5  # blood counts exp(-depth / this)

@@ -46,7 +46,7 @@ SIZE_PX = 96
 LESIONS = 80
 PLAIN = 150
 AUDIT_SEED = 77
-STEPS = 4000
+LOGIT_PAIRING = 4  # siblings of a lesion are told alike, wherever what is planted leaves it siblings
 TONES = ("fst1", "fst2", "fst3", "fst4", "fst5", "fst6")
 SKINS = ("light tone", "dark tone", "little melanin", "much melanin")
 LIGHT = ("light tone", "little melanin")
@@ -107,7 +107,7 @@ class Subject:
 
     name: str
     planted: tuple[str, ...]
-    logit_pairing: float = 0.0
+    steps: int = 4000
 
     def learns(self, row: dict[str, Any]) -> bool:
         skin, ink = SKINS[row["index"] // 2 % len(SKINS)], row["index"] % 2
@@ -118,7 +118,7 @@ class Subject:
         return True
 
 
-SUBJECTS = (Subject("ink", ("ink",)), Subject("light", ("melanin", "tone")), Subject("control", (), logit_pairing=1.0))
+SUBJECTS = (Subject("ink", ("ink",)), Subject("light", ("melanin", "tone")), Subject("control", (), steps=8000))
 
 
 def render_sets(work: Path) -> bool:
@@ -172,8 +172,8 @@ def train(work: Path, subjects: Sequence[Subject]) -> None:
     for subject in subjects:
         folder = work / "models" / subject.name
         code = command("classifier", "train", *subsets(work, subject), "--out", folder, "--classes",
-                       "MEL,NV", "--size", SIZE_PX, "--steps", STEPS, "--class-weights", "balanced", "--device", "cpu",
-                       "--logit-pairing", subject.logit_pairing)
+                       "MEL,NV", "--size", SIZE_PX, "--steps", subject.steps, "--class-weights", "balanced", "--device",
+                       "cpu", "--logit-pairing", LOGIT_PAIRING)
         if code:
             sys.exit(code)
         command("classifier", "export", folder, "--onnx", work / "models" / f"{subject.name}.onnx")
@@ -232,7 +232,7 @@ def main() -> None:
         return
     found = audit(asked.work, subjects)
     result = {"machine": platform.processor() or platform.machine(), "size_px": SIZE_PX, "lesions": LESIONS,
-              "unswept": PLAIN, "steps": STEPS,
+              "unswept": PLAIN, "steps": {own.name: own.steps for own in subjects}, "logit_pairing": LOGIT_PAIRING,
               "training": {"lesions": SET_LESIONS * len(SETS), "skins": SKINS, "ink": [0, 1]},
               "seconds_of_this_call": round(time.monotonic() - started, 1), "subjects": found}
     asked.out.write_text(json.dumps(result, indent=1) + "\n")

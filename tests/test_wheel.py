@@ -26,8 +26,9 @@ def test_wheel_runs_in_a_clean_environment(tmp_path):
     python = environment / "bin/python"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(site),
                     str(wheel)], check=True, cwd=tmp_path)
-    # The dependencies come from this environment, behind the wheel and without its .pth files (no editable install).
-    (site / "sitecustomize.py").write_text(f"import sys\nsys.path.append({sysconfig.get_path('purelib')!r})\n")
+    # The dependencies come from this environment, behind the wheel and without its own .pth files (no editable one).
+    # Not by sitecustomize: Debian's Python has one of its own, which is found first.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     done = subprocess.run([str(python), "-m", "synthskin.cli", "presets", "show", "fst6"], capture_output=True,
                           text=True, cwd=tmp_path, check=True, env={"PATH": "/usr/bin:/bin"})
     assert 'name = "fst6"' in done.stdout

@@ -5,12 +5,12 @@ and a control (ink on half of both classes, all tones alike), each audited with 
     python benchmarks/audit.py training      the training sets; continues after a stop; --only a, --only b beside it
     python benchmarks/audit.py train         three classifiers (synthskin classifier), exported to ONNX
     python benchmarks/audit.py audit         three audits, as `synthskin audit --renders` runs them; the table
-    python benchmarks/audit.py               all of it; about an hour of two quiet cores
+    python benchmarks/audit.py               all of it; an hour and a half of two cores
 
 All classifiers learn from the same lesions, each rendered on four skins (a light and a dark tone; the skin of its own
 tone with little melanin and with much, all else of it as it was) with and without ink and in another white balance each
-time, so that nothing but what was planted tells the classes apart by skin, ink or light; sets `a` and `b` hold other
-lesions. `--work DIR` holds sets, models
+time, so that nothing but what was planted tells the classes apart by skin, ink or light; siblings are told alike
+(`--logit-pairing`); sets `a` and `b` hold other lesions. `--work DIR` holds sets, models
 and reports (default out/audit). Writes benchmarks/results/audit.json. What must come out (issue of the audit): planted
 |dp| >= 0.2 and >= 3 times the next cause that is not linked to it; on the control the same causes < 0.05.
 """

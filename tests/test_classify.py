@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from synthskin.classify.augment import augment
 from synthskin.classify.card import CARD, WEIGHTS, parse_card
 from synthskin.classify.metrics import calibration_error, figures, fit_temperature
 from synthskin.classify.pictures import labelled, open_sets, training_split
-from synthskin.classify.train import pairing_loss, siblings
 from synthskin.dataset.card import Card
 from synthskin.dataset.encode import encode_sample
 from synthskin.dataset.format import Sample, empty_row
@@ -56,6 +54,20 @@ def make_set(folder, n, seed=0, split=None, side=40, group_of=lambda index: inde
             }
             writer.write(encode_sample(Sample(row, np.clip(image, 0, 255).astype(np.uint8), mask)))
     return folder
+
+
+class InterruptAt27:
+    """Progress that presses Ctrl-C after step 27, between two saved states."""
+
+    def start(self, total, done):
+        pass
+
+    def step(self, done):
+        if done == 27:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def stop(self):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -170,19 +182,8 @@ def test_killed_training_ends_in_the_same_weights(model, discs, tmp_path):
 
 def test_interrupt_keeps_the_step(discs, model, tmp_path):
     """Ctrl-C between saved states: the step under way is finished and kept, and the weights end up the same."""
-    class Stop:
-        def start(self, total, done):
-            self.first = done
-
-        def step(self, done):
-            if done == 27:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        def stop(self):
-            pass
-
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(discs, tmp_path / "m", QUICK, Stop())
+        train_classifier(discs, tmp_path / "m", QUICK, InterruptAt27())
     assert json.loads((tmp_path / "m/training/state.json").read_text())["step"] == 27
     train_classifier(discs, tmp_path / "m", QUICK)
     assert (tmp_path / "m" / WEIGHTS).read_bytes() == (model / WEIGHTS).read_bytes()
@@ -194,61 +195,6 @@ def test_same_command_on_a_finished_model_does_nothing(model, discs, capsys):
     assert (model / WEIGHTS).stat().st_mtime_ns == before
     line = refused(capsys, "train", discs, "--out", model, "--steps", "61", "--batch", "12", "--size", "32")
     assert "steps 60 there, 61 here" in line
-
-
-def test_siblings_are_told_alike(tmp_path):
-    """Discs that tell nothing; melanomas of the training lie on dark skin twice as often as on light, nevi the other
-    way, all of them on both. Without logit pairing the network goes by the skin, with it it does not. A training that
-    was interrupted ends in the same weights. What siblings are, by hand."""
-    alike = {"MEL": (120, 80, 70), "NV": (120, 80, 70)}
-
-    def skin(k):  # three siblings: light, dark, dark for MEL (even), dark, light, light for NV
-        return 225 if (k % 6 // 2 == 0) == (k % 2 == 0) else 150
-
-    discs = make_set(tmp_path / "discs", 96, group_of=lambda k: f"{k // 6}-{k % 2}", skin_of=skin, colours=alike)
-    others = make_set(tmp_path / "others", 48, seed=1, skin_of=lambda k: 225 if k % 4 < 2 else 150, colours=alike)
-    data = labelled(open_sets([discs]), "diagnosis")
-    train, _ = training_split(data, 0.2, 0)
-    found = siblings(data, train)
-    assert sorted(found) == sorted(train)
-    for k, own in found.items():
-        assert own == [j for j in train if j != k and j // 6 == k // 6 and j % 2 == k % 2] and len(own) == 2
-    images = [np.asarray(Image.open(others / f"images/{k:06d}.png")) for k in range(48)]
-    paired = replace(QUICK, logit_pairing=3.0)
-    shift = {}
-    for name, options in (("plain", QUICK), ("paired", paired)):
-        train_classifier(discs, tmp_path / name, options)
-        melanoma = load_classifier(tmp_path / name).predict(images)[:, 0].reshape(12, 2, 2)  # skins, classes
-        shift[name] = melanoma[:, 1].mean() - melanoma[:, 0].mean()
-    assert shift["plain"] > 0.15 and abs(shift["paired"]) < 0.08, shift
-
-    class Stop:
-        def start(self, total, done):
-            pass
-
-        def step(self, done):
-            if done == 27:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        def stop(self):
-            pass
-
-    with pytest.raises(KeyboardInterrupt):
-        train_classifier(discs, tmp_path / "again", paired, Stop())
-    train_classifier(discs, tmp_path / "again", paired)
-    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "paired" / WEIGHTS).read_bytes()
-
-
-def test_pairing_loss_by_hand():
-    """Centred (1, -1) and (2, -2) against (0, 0) and (2, -2): squares 1, 1, 0, 0."""
-    logits = torch.tensor([[3.0, 1.0], [2.0, -2.0], [5.0, 5.0], [4.0, 0.0]])
-    assert pairing_loss(logits).item() == pytest.approx(0.5)
-
-
-def test_models_from_before_logit_pairing_are_finished(model):
-    """Their cards do not name it; the same command must not call that another training."""
-    assert "logit_pairing" not in QUICK.identity()
-    assert replace(QUICK, logit_pairing=1.0).identity()["logit_pairing"] == 1.0
 
 
 def test_split_keeps_groups_whole_and_never_sees_test(tmp_path):

@@ -73,7 +73,7 @@ def test_hidden_under_another():
     """Vessels under an ulcer's crust or in a black blotch are told as weaker than alone."""
     vessels = ("structures.curved_vessels_density_per_mm2=3", "structures.curved_vessels_width_um=60")
     alone = told(record_of("fst2", *vessels), "curved_vessels")["curved_vessels"]
-    buried = told(record_of("fst2", *vessels, "lesion.epidermal_melanin=0.3", "lesion.junctional_melanin=0.5"),
+    buried = told(record_of("fst2", *vessels, "lesion.epidermal_melanin=0.45", "lesion.junctional_melanin=0.6"),
                   "curved_vessels")["curved_vessels"]
     assert buried < 0.5 * alone
 

@@ -32,6 +32,7 @@ COARSE_FACTOR = 2
 STRATUM_CORNEUM_UM = 12.0  # 11-18 um (Sandby-Moller 2003)
 BASAL_LAYER_UM = 12.0  # one cell; melanin-rich cells reach further up in dark skin (Thong 2003)
 BASAL_MAX_FRACTION = 0.55
+MELANIN_GRAIN = 0.9  # of `melanin_mottle`, over 0.1 mm: light skin's contrast there as in photographs (realism.md)
 JUNCTION_MAX_FRACTION = 0.75
 VESSEL_BLOOD_SHARE = 0.35  # at most this share of the dermal blood lies in resolved vessels
 THICKEST_EPIDERMIS_MM = 0.20  # a deeper junction costs time in every column
@@ -145,6 +146,8 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     mottle = np.exp(
         np.float32(skin.melanin_mottle) * noise.octaves("melanin mottle", (3.6, 1.3, 0.5, 0.22), (0.6, 0.7, 0.9, 0.8))
     )
+    grain = np.tanh(noise.octaves("melanin grain", (0.16, 0.08), (1.0, 1.0)))  # no specks
+    mottle *= 1 + np.float32(min(MELANIN_GRAIN * skin.melanin_mottle, 0.5)) * grain
     mottle *= (1 - np.float32(0.30) * furrow) * (1 - np.float32(0.45) * pale)
     share = np.float32(skin.basal_melanin_share)
     relative_basal = basal / basal.mean()

@@ -56,7 +56,7 @@ def dermatoglyphs(record: SampleRecord, noise: NoiseField) -> tuple[F32, F32, F3
     x, y = noise.x_mm[None, :], noise.y_mm[:, None]
     across = (x * np.cos(angle) + y * np.sin(angle)) / np.float32(spacing)
     along = (-x * np.sin(angle) + y * np.cos(angle)) / np.float32(0.6)
-    across = across + np.float32(1.4) * noise("dermatoglyph bend", 9.0) + np.float32(0.10) * noise("ridge wobble", 0.8)
+    across = across + np.float32(1.5) * noise("dermatoglyph bend", 6.0) + np.float32(0.15) * noise("ridge wobble", 0.9)
     phase = (across - np.floor(across)).astype(np.float32)
     middle = np.abs(phase - np.float32(0.5)) * 2  # 0 in the middle of a crest, 1 in the furrow
     crest = smoothstep((np.float32(0.9) - middle) * np.float32(1.6))
@@ -65,6 +65,7 @@ def dermatoglyphs(record: SampleRecord, noise: NoiseField) -> tuple[F32, F32, F3
     place = along + shift
     distance = np.hypot((place - np.floor(place) - 0.5) * 0.6, (phase - 0.5) * spacing)
     pore = np.exp(-((distance / 0.06) ** 2)).astype(np.float32)
+    pore *= smoothstep(np.float32(0.75) + np.float32(0.6) * noise("pores", 0.5))  # some are closed
     return crest, furrow, pore
 
 

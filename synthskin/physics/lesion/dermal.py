@@ -145,7 +145,8 @@ def leaf_like_areas(ground: Ground, layers: Layers) -> None:
             radii.append(size * wide * np.interp(t, [0, 0.4, 0.8, 1.0], [0.09, 0.08, 0.14, 0.10]))
     if not xs:
         return
-    thickness = strokes(ground, *(np.array(v, np.float32) for v in (xs, ys, radii)))
+    px, py, pr = (np.array(v, np.float32) for v in (xs, ys, radii))
+    thickness = strokes(ground, px, py, pr)
     ragged = np.exp(np.float32(0.4) * ground.noise.octaves("leaf edge", (0.25, 0.1), (1.0, 0.7)))
     body = smoothstep(thickness * ragged / np.float32(160))
     mottle = np.exp(np.float32(0.3) * ground.noise("leaf mottle", 0.2))

@@ -108,7 +108,9 @@ def scale(ground: Ground, layers: Layers) -> None:
     if s.scale_strength == 0:
         return
     where = patch(ground, "scale", s.scale_share, 0.6 * ground.radius_mm, softness=0.5)
-    flake = smoothstep(np.float32(0.55) + np.float32(0.8) * ground.noise.octaves("flakes", (0.3, 0.12), (1.0, 0.8)))
+    # thin nearly everywhere, thick where flakes lie on each other
+    flake = smoothstep(np.float32(0.42) + np.float32(0.42) * ground.noise.octaves("flakes", (0.4, 0.16), (1.0, 0.9)))
+    flake *= np.exp(np.float32(0.3) * ground.noise("flake thickness", 0.09))
     amount = np.float32(s.scale_strength) * where * flake
     layers.get("keratin_um")[:] += np.float32(SCALE_UM) * amount
     scattering = layers.get("keratin_scale")

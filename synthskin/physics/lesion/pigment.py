@@ -18,7 +18,7 @@ from synthskin.physics.relief import dermatoglyphs, follicle_sites
 
 BLOTCH_UM = 20.0
 DOT_FRACTION = 0.35  # melanosome fraction of a dot
-STROKE_FRACTION = 0.32  # of streaks and pseudopods
+STROKE_FRACTION = 0.26  # of streaks and pseudopods
 
 
 def negative_network(ground: Ground, layers: Layers) -> None:
@@ -36,7 +36,9 @@ def negative_network(ground: Ground, layers: Layers) -> None:
     mesh = polygon_mesh(ground.rng("negative mesh"), u.astype(np.float32), v.astype(np.float32), spacing)
     line = line_profile(mesh.edge_mm, np.float32(0.17 * spacing), ground.column_mm)
     region = patch(ground, "negative network region", 0.65, 0.9 * ground.radius_mm, softness=0.6)
-    pale = np.float32(0.95 * strength) * np.minimum(line * np.float32(1.25), 1) * region
+    # lines come and go: a few wide ones beside many that are hardly there
+    drawn = smoothstep(np.float32(0.6) + np.float32(0.45) * noise.octaves("negative lines", (0.9, 0.3), (1.0, 0.8)))
+    pale = np.float32(0.95 * strength) * np.minimum(line * np.float32(1.25), 1) * region * drawn
     layers.keep(1 - pale)
     layers.junctional_um *= 1 + np.float32(0.35 * strength) * region * (1 - line)
     layers.get("skin_melanin")[:] *= 1 - np.float32(0.5) * pale
@@ -50,12 +52,16 @@ def acral(ground: Ground, layers: Layers) -> None:
     if spacing == 0 or s.parallel_ridge_strength + s.parallel_furrow_strength == 0:
         return
     crest, furrow, pore = dermatoglyphs(ground.record, ground.noise)
+    wide = np.float32(0.28) + np.float32(0.12) * ground.noise.octaves("crest width", (1.4, 0.4), (1.0, 0.7))
     for name, strength, band, gain in (
-        ("parallel_ridge_pattern", s.parallel_ridge_strength, smoothstep((crest - np.float32(0.28)) * 3), 1.75),
+        ("parallel_ridge_pattern", s.parallel_ridge_strength, smoothstep((crest - wide) * np.float32(2.2)), 1.75),
         ("parallel_furrow_pattern", s.parallel_furrow_strength, furrow, 3.2),
     ):
         if strength > 0:
-            share = np.float32(1 - strength) + np.float32(strength * gain) * band
+            # the pattern gives way to diffuse pigment here and there, and no two ridges hold the same
+            local = np.float32(strength) * smoothstep(np.float32(1.0) + np.float32(0.45) * ground.noise(name, 1.3))
+            uneven = np.exp(np.float32(0.25) * ground.noise.octaves(f"{name} dose", (0.7, 0.2), (1.0, 0.8)))
+            share = 1 - local + local * np.float32(gain) * band * uneven
             layers.keep(share)
             layers.mark(name, (band > 0.5) & (ground.presence > 0.3) & (layers.junctional_um > 0.3))
     layers.keep(1 - np.float32(0.8) * pore)
@@ -71,13 +77,18 @@ def follicular_pigment(ground: Ground, layers: Layers) -> None:
     x, y, draws = x[inside], y[inside], draws[inside]
     radius = 0.05 + 0.07 * draws[:, 0]
     grey = np.zeros_like(ground.arrival)
-    lines = 14
+    lines = 18
     angle = np.linspace(0, 1, lines, dtype=np.float32)[None, :]
-    sweep = 2 * math.pi * (0.45 + 0.5 * draws[:, 2:3])
+    sweep = 2 * math.pi * (0.25 + 0.6 * draws[:, 2:3])
     turn = 2 * math.pi * draws[:, 3:4] + sweep * angle
-    ring = 1.9 * radius[:, None]
-    grey = strokes(ground, x[:, None] + ring * np.cos(turn), y[:, None] + ring * np.sin(turn),
-                   np.broadcast_to(0.05 + 0.035 * draws[:, 1:2], turn.shape).astype(np.float32))
+    # a crescent: thick on one side, thinning out around the opening
+    ragged = ground.rng("follicle crescents").random((len(x), lines + 1), dtype=np.float32)
+    swell = np.abs(np.sin(np.float32(math.pi) * angle)) ** np.float32(0.7) * (0.6 + 0.8 * ragged[:, 1:])
+    ring = radius[:, None] * (1.75 + 0.5 * ragged[:, 1:])
+    grey = strokes(ground, (x[:, None] + ring * np.cos(turn)).astype(np.float32),
+                   (y[:, None] + ring * np.sin(turn)).astype(np.float32),
+                   ((0.04 + 0.05 * draws[:, 1:2]) * swell + 0.008).astype(np.float32),
+                   np.broadcast_to(np.float32(0.3) + np.float32(0.9) * ragged[:, :1], turn.shape), 0.9)
     layers.junctional_um += np.float32(0.035 * strength) * grey
     layers.deposit(np.float32(0.014 * strength) * grey, np.float32(40))
     # rhomboids: thick lines of a mesh whose holes are follicles
@@ -129,14 +140,18 @@ def _radial_strokes(ground: Ground, layers: Layers, name: str, density: float, l
     x, y, ox, oy, reach, width = _radial(ground, name, density, length, share)
     if len(x) == 0:
         return
+    shape = ground.rng(f"{name} shape").random((len(x), 3), dtype=np.float32)
     t = np.linspace(-0.55, 0.6, 12, dtype=np.float32)
-    bend = (width[:, None] - 0.5) * 0.25 * (t + 0.55) ** 2
+    bend = (shape[:, :1] - 0.5) * 0.3 * (t + 0.55) ** 2 + 0.03 * np.sin(6 * (t + shape[:, 1:2]))
     px = x[:, None] + reach[:, None] * (t * ox[:, None] - bend * oy[:, None])
     py = y[:, None] + reach[:, None] * (t * oy[:, None] + bend * ox[:, None])
-    profile = np.interp(t, [-0.55, 0.3, 0.42, 0.6], [0.9, 0.7, 1.7, 1.3]) if bulb else np.interp(
-        t, [-0.55, 0.1, 0.5, 0.6], [1.3, 1.15, 0.95, 0.6])
-    radius = (0.028 + 0.016 * width)[:, None] * profile[None, :].astype(np.float32)
-    thickness = strokes(ground, px.astype(np.float32), py.astype(np.float32), radius.astype(np.float32))
+    # streaks stand on a broad foot and thin out, in width and in melanin; pseudopods end in a knob
+    profile = np.interp(t, [-0.55, 0.0, 0.3, 0.44, 0.6], [1.5, 1.1, 0.75, 1.7, 1.2]) if bulb else np.interp(
+        t, [-0.55, -0.1, 0.2, 0.6], [2.0, 1.5, 1.1, 0.5])
+    radius = (0.022 + 0.024 * width)[:, None] * profile[None, :].astype(np.float32)
+    dose = (0.4 + 0.7 * shape[:, 2:]) * (np.ones_like(t) if bulb else np.interp(t, [-0.1, 0.6], [1.0, 0.4]))
+    thickness = strokes(ground, px.astype(np.float32), py.astype(np.float32), radius.astype(np.float32),
+                        dose.astype(np.float32), 0.8)
     fade = smoothstep((ground.arrival - np.float32(0.35 * ground.time)) * 4)
     layers.junctional_um += np.float32(0.75 * STROKE_FRACTION) * thickness * fade
     layers.epidermal_um += np.float32(0.25 * STROKE_FRACTION) * thickness * fade

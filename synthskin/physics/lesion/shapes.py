@@ -74,8 +74,14 @@ class Ground:
         return x[inside], y[inside], table[inside]
 
 
-def balls(ground: Ground, x_mm: F32, y_mm: F32, radius_mm: F32) -> F32:
-    """Thickness (r, c) in um of the thickest ball over each column; narrow balls keep their volume."""
+def balls(
+    ground: Ground, x_mm: F32, y_mm: F32, radius_mm: F32, dose: F32 | None = None, roundness: float = 0.5
+) -> F32:
+    """Thickness (r, c) in um of the thickest ball over each column; narrow balls keep their volume.
+
+    dose (k,) is a factor on each ball's thickness. `roundness` is the exponent of its fall from the middle to the rim:
+    0.5 is a ball, 1 a drop that fades to its rim.
+    """
     rows, columns = ground.arrival.shape
     thickness = np.zeros((rows, columns), np.float32)
     row, column, _ = ground.at(x_mm, y_mm)
@@ -90,16 +96,22 @@ def balls(ground: Ground, x_mm: F32, y_mm: F32, radius_mm: F32) -> F32:
         r2 = dx[:, None, :] ** 2 + dy[:, :, None] ** 2
         radius = radius_mm[pick].astype(np.float32)[:, None, None]
         wide2 = radius**2 + np.float32(soft**2)
-        chord = 2000 * radius**3 / wide2 * np.sqrt(np.clip(1 - r2 / wide2, 0, 1))
+        fall = np.clip(1 - r2 / wide2, 0, 1)
+        chord = 2000 * radius**3 / wide2 * (np.sqrt(fall) if roundness == 0.5 else fall ** np.float32(roundness))
+        if dose is not None:
+            chord *= dose[pick][:, None, None]
         keep = (chord > 0) & ((px >= 0) & (px < columns))[:, None, :] & ((py >= 0) & (py < rows))[:, :, None]
         target = py[:, :, None] * columns + px[:, None, :]
         np.maximum.at(thickness.reshape(-1), target[keep], chord[keep].astype(np.float32))
     return thickness
 
 
-def strokes(ground: Ground, x_mm: F32, y_mm: F32, radius_mm: F32) -> F32:
-    """Thickness (r, c) in um of round strokes along paths of points (k, m), radius (k, m)."""
-    parts_x, parts_y, parts_r = [], [], []
+def strokes(
+    ground: Ground, x_mm: F32, y_mm: F32, radius_mm: F32, dose: F32 | None = None, roundness: float = 0.5
+) -> F32:
+    """Thickness (r, c) in um of round strokes along paths of points (k, m), radius and `dose` (k, m)."""
+    dose = np.ones_like(x_mm) if dose is None else dose
+    parts_x, parts_y, parts_r, parts_d = [], [], [], []
     step = np.hypot(np.diff(x_mm, axis=1), np.diff(y_mm, axis=1))
     finest = np.maximum(0.6 * ground.column_mm, 0.5 * np.minimum(radius_mm[:, 1:], radius_mm[:, :-1]))
     pieces = int(np.clip(np.ceil((step / finest).max(initial=1.0)), 1, 40))
@@ -108,11 +120,12 @@ def strokes(ground: Ground, x_mm: F32, y_mm: F32, radius_mm: F32) -> F32:
         parts_x.append(x_mm[:, :-1] * (1 - t) + x_mm[:, 1:] * t)
         parts_y.append(y_mm[:, :-1] * (1 - t) + y_mm[:, 1:] * t)
         parts_r.append(radius_mm[:, :-1] * (1 - t) + radius_mm[:, 1:] * t)
-    px, py, pr = (
-        np.concatenate([p.ravel() for p in parts]).astype(np.float32) for parts in (parts_x, parts_y, parts_r)
+        parts_d.append(dose[:, :-1] * (1 - t) + dose[:, 1:] * t)
+    px, py, pr, pd = (
+        np.concatenate([p.ravel() for p in parts]).astype(np.float32) for parts in (parts_x, parts_y, parts_r, parts_d)
     )
     seen = ground.at(px, py)[2] & (pr > 1e-4)
-    thickness = balls(ground, px[seen], py[seen], pr[seen])
+    thickness = balls(ground, px[seen], py[seen], pr[seen], pd[seen], roundness)
     # a ball keeps its volume, a stroke its cross-section: narrow strokes lose less than narrow balls
     if len(pr):
         mean, soft = float(pr.mean()), 0.5 * ground.column_mm

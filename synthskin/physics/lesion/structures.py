@@ -31,6 +31,11 @@ TRANSFER_SHARE = 0.88  # share of the junction's melanin that keratinocytes carr
 TRANSFER_SPREAD_MM = 0.03  # a melanocyte serves some 36 keratinocytes around it (Fitzpatrick & Breathnach 1963)
 NOISE_LIMIT = 2.5  # standard deviations
 NEST_SHARE = 0.20  # junctional share of a globule's fraction, over `junctional_melanin`
+BORDER_WIDTH_SPREAD = 0.42  # of the logarithm of the border's width, along the border
+#: Melanin differs from ridge to ridge and along each: sd of its logarithm over 0.1-0.2 mm, so that the contrast of
+#: lesions at 0.1-0.3 mm is that of photographs (docs/realism.md, round 8)
+GRAIN = 0.24
+NEST_ROUNDNESS = 0.8  # exponent of a nest's thickness over its disc: 0.5 is a ball, 1 fades to its rim
 #: In this order: what takes pigment away comes after what brings it, and an ulcer after all.
 STRUCTURES: tuple[Callable[[Ground, Layers], None], ...] = (
     keratin.acanthosis,
@@ -136,7 +141,7 @@ def _jag(record: SampleRecord) -> float:
 def _reach(record: SampleRecord, arrival: F32, crowding: F32, column_mm: float) -> tuple[slice, slice]:
     """Rows and columns outside which the lesion is nothing at any time: all noise at its limits, nests at the rim."""
     radius = 0.5 * record.lesion.diameter_mm
-    widest = _border_width_mm(record) * math.exp(0.55 * NOISE_LIMIT)
+    widest = _border_width_mm(record) * math.exp(BORDER_WIDTH_SPREAD * NOISE_LIMIT)
     earliest = arrival - np.float32(_jag(record) * NOISE_LIMIT) * np.minimum(arrival, 1)
     inside = (1 - earliest) * (np.float32(radius) / crowding) + np.float32(0.5 * widest) > 0
     margin = math.ceil(max(0.25, _overhang_mm(record)) / column_mm) + 1
@@ -154,23 +159,25 @@ def _grow_in(record: SampleRecord, noise: NoiseField, column_mm: float, arrival:
     fine = np.clip(noise.octaves("border", (0.55, 0.28, 0.14), (1.0, 0.8, 0.5)), -NOISE_LIMIT, NOISE_LIMIT)
     arrival = np.maximum(arrival + np.float32(_jag(record)) * fine * np.minimum(arrival, 1), 0)
     varied = np.clip(noise("border width", 0.45 * lesion.diameter_mm), -NOISE_LIMIT, NOISE_LIMIT)
-    width = np.float32(_border_width_mm(record)) * np.exp(np.float32(0.55) * varied)
+    width = np.float32(_border_width_mm(record)) * np.exp(np.float32(BORDER_WIDTH_SPREAD) * varied)
     inward = (np.float32(lesion.growth_time) - arrival) * (np.float32(radius) / crowding)
     presence = smoothstep((inward + np.float32(0.25) * width) / (np.float32(1.25) * width))
     maturity = smoothstep((np.float32(lesion.growth_time) - arrival) / np.float32(0.8))
 
     hue = heterogeneity(record, noise, arrival)
+    grain = np.exp(np.float32(GRAIN) * noise.octaves("pigment grain", (0.2, 0.09), (0.6, 1.0)))
     ridge, lines, mesh = network(record, noise, arrival, presence, column_mm)
-    strength = np.float32(lesion.network_strength)
     # The network is lost first where the lesion is young and where noise says so: diffuse pigment takes its place.
+    whole = smoothstep(np.float32(0.95) + np.float32(0.5) * noise.octaves("network region", (1.6, 0.6), (1.0, 0.6)))
+    strength = np.float32(lesion.network_strength) * whole
     diffuse = presence * presence
-    bed = diffuse * (np.float32(0.62) + np.float32(0.7) * ridge)  # even without lines there is more on a ridge
-    junction = bed * (1 - strength) + lines * strength * np.float32(1 / LINE_SHARE)
+    bed = diffuse * (np.float32(0.55) + np.float32(0.85) * ridge)  # even without lines there is more on a ridge
+    junction = bed * grain * (1 - strength) + lines * np.sqrt(grain) * strength * np.float32(1 / LINE_SHARE)
     junctional = np.float32(lesion.junctional_melanin * JUNCTION_UM) * junction * hue
     # pigment inside the polygons: some are filled
     filled = smoothstep((mesh.cell - np.float32(0.86)) * 8) * np.float32(0.5) * presence
     halo = smoothstep((inward + np.float32(0.5) * width) / (np.float32(2) * width))
-    epidermal = np.float32(lesion.epidermal_melanin * LIVING_EPIDERMIS_UM) * (halo * hue + filled)
+    epidermal = np.float32(lesion.epidermal_melanin * LIVING_EPIDERMIS_UM) * (halo * hue * grain + filled)
 
     # melanin taken up by keratinocytes lies above the line that made it; without it networks look blue, not brown
     carried = gaussian_filter(junctional, TRANSFER_SPREAD_MM / column_mm, truncate=3.0)
@@ -188,7 +195,7 @@ def _grow_in(record: SampleRecord, noise: NoiseField, column_mm: float, arrival:
     blood = 1 + np.float32(lesion.blood_factor - 1) * presence
     layers = Layers(epidermal, junctional, dermal, blood, ridge)
     if lesion.network_strength >= 0.25 and lesion.junctional_melanin > 0:
-        seen = presence > 0.15
+        seen = (presence > 0.15) & (strength > 0.2)
         layers.mark("pigment_network", seen)
         if record.structures.pigment_network_atypia >= 0.5:
             layers.mark("atypical_pigment_network", seen)
@@ -238,8 +245,12 @@ def network(
     spacing = lesion.network_spacing_um * 1e-3
     # polygons are drawn out along the direction of growth near the border, more in some lesions than in others
     splay = 1 - np.float32(0.14 * rng.random()) * smoothstep((arrival - np.float32(0.55)) / np.float32(0.6))
-    x = (noise.x_mm[None, :] - np.float32(lesion.centre_x_mm)) * splay
-    y = (noise.y_mm[:, None] - np.float32(lesion.centre_y_mm)) * splay
+    # and along the tension of the skin, as its papillae are
+    tension, along = keyed_rng(record, "mesh tension").random(2)
+    stretch, along = math.exp(0.3 * tension), math.pi * along
+    dx, dy = noise.x_mm[None, :] - np.float32(lesion.centre_x_mm), noise.y_mm[:, None] - np.float32(lesion.centre_y_mm)
+    x = (dx * np.float32(math.cos(along) / stretch) + dy * np.float32(math.sin(along) / stretch)) * splay
+    y = (dy * np.float32(math.cos(along) * stretch) - dx * np.float32(math.sin(along) * stretch)) * splay
     atypia = record.structures.pigment_network_atypia
     for axis, values in (("x", x), ("y", y)):
         values += np.float32(0.20 * spacing) * noise(f"mesh warp {axis}", 0.8 * spacing)
@@ -248,6 +259,7 @@ def network(
     thin, thick = (w * min(1.0, spacing / 0.2) for w in LINE_HALF_WIDTH_MM)
     regional = smoothstep(np.float32(0.5) + np.float32(0.25) * noise("line width", 1.2))
     half: F32 = np.float32(thin) + np.float32(thick - thin) * (np.float32(0.6) * regional + np.float32(0.4) * mesh.side)
+    half = half * np.exp(np.float32(0.25) * noise.octaves("line width fine", (0.5, 0.16), (1.0, 1.0)))
     if atypia > 0:  # lines of uneven width, thick in some places and lost in others (Argenziano 2003)
         uneven = noise.octaves("atypical width", (1.3, 0.45), (1.0, 0.8))
         half = half * np.float32(1 + 0.45 * atypia) * np.exp(np.float32(0.55 * atypia) * uneven)
@@ -257,6 +269,7 @@ def network(
     lines = line_profile(mesh.edge_mm, half, column_mm) * smoothstep(stage / np.float32(0.6))
     lines *= np.float32(0.15) + np.float32(0.85) * presence
     lines *= np.float32(0.7) + np.float32(0.6) * mesh.side
+    lines *= np.exp(np.float32(0.3) * noise.octaves("line dose", (0.6, 0.2), (1.0, 0.6)))
     if atypia > 0:
         lines *= np.exp(np.float32(0.7 * atypia) * np.minimum(noise("atypical dose", 0.9), np.float32(1.5)))
     return ridge, lines, mesh
@@ -294,4 +307,10 @@ def globules(record: SampleRecord, noise: NoiseField, arrival: F32, column_mm: f
     if len(cx) == 0:
         return thickness
     ground = Ground(record, noise, column_mm, arrival, arrival, lesion.growth_time)
-    return balls(ground, cx, cy, radius.astype(np.float32))
+    # a nest is two that have run together, and holds more or less melanin than the next
+    shape = keyed_rng(record, "globule shape").random((count, 4), dtype=np.float32)[seen]
+    turn, apart = 2 * math.pi * shape[:, 0], radius * (0.15 + 0.4 * shape[:, 1])
+    xs, ys = (np.concatenate([c - apart * f, c + apart * f]) for c, f in ((cx, np.cos(turn)), (cy, np.sin(turn))))
+    size = np.concatenate([radius * 0.92, radius * (0.6 + 0.3 * shape[:, 2])])
+    dose = np.tile(0.45 + 0.75 * shape[:, 3], 2)
+    return balls(ground, xs, ys, size.astype(np.float32), dose.astype(np.float32), NEST_ROUNDNESS)

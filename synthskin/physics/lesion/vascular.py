@@ -120,8 +120,10 @@ def red_lacunae(ground: Ground, layers: Layers) -> None:
     y = (ground.record.lesion.centre_y_mm + 0.87 * step * across).astype(np.float32)
     filled = draws[:, 2] < s.red_lacunae_density_per_mm2 * 0.87 * step**2
     filled &= ground.look(ground.arrival, x, y, 9.0) < 0.97 * ground.time
-    radius = (0.5 * size * (0.72 + 0.42 * draws[:, 3])).astype(np.float32)
-    thickness = balls(ground, x[filled], y[filled], radius[filled])
+    radius = (0.5 * size * (0.6 + 0.6 * draws[:, 3])).astype(np.float32)
+    # neighbours press on each other: no pool is round
+    pressed_by = np.exp(np.float32(0.3) * ground.noise.octaves("lacuna outline", (0.8 * size, 0.35 * size), (1.0, 0.6)))
+    thickness = balls(ground, x[filled], y[filled], radius[filled]) * pressed_by
     black = filled & (draws[:, 4] < s.red_lacunae_thrombosis)
     pool = np.float32(0.75 * POOL_FLATNESS) * np.minimum(thickness, np.float32(700))
     depth = np.float32(s.red_lacunae_depth_um)
@@ -150,6 +152,7 @@ def red_pseudonetwork(ground: Ground, layers: Layers) -> None:
     # what shows the openings is the blood of the papillae, right under the epidermis
     layers.bleed(np.float32(3.5 * strength) * ground.presence * (1 - hole) * mottle, np.float32(0))
     plug = smoothstep((hole - np.float32(0.55)) * 3) * ground.presence
+    plug *= smoothstep(np.float32(0.6) + np.float32(0.5) * ground.noise("plugs", 0.6))  # many openings are empty
     layers.get("keratin_um")[:] += np.float32(40 * strength) * plug
     scale = layers.get("keratin_scale")
     np.maximum(scale, 1 + np.float32(5.0 * strength) * plug, out=scale)

@@ -48,6 +48,8 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "red_pseudonetwork": ({"red_pseudonetwork_strength": 0.8}, "red_pseudonetwork"),
 }
 
+SKIN_MELANIN = len(lesion_extra.KNOWN) + lesion_extra.EXTRA.index("skin_melanin")
+
 
 def record(index: int = 0, skin: dict[str, Any] | None = None, numbers: dict[str, Any] | None = None,
            **lesion: Any) -> SampleRecord:
@@ -210,7 +212,8 @@ def test_deep_melanin_is_blue(lightness: float) -> None:
     assert shallow[2] - deep[2] >= 6.0
 
 
-def test_network_of_extras_is_nothing_without_and_near_adding_doubling_with() -> None:
+@pytest.mark.parametrize("surplus_um", [0.0, 5.0, 16.0], ids=["fst2", "fst5", "fst6"])
+def test_network_of_extras_is_nothing_without_and_near_adding_doubling_with(surplus_um: float) -> None:
     rng = np.random.default_rng(0)
     plain = field(record())
     assert lesion_extra.has_extra(plain) is None
@@ -221,11 +224,15 @@ def test_network_of_extras_is_nothing_without_and_near_adding_doubling_with() ->
         assert where is not None and where.any()
         table = lesion_extra.columns_of(lesion, where)
         table = table[rng.choice(len(table), min(12, len(table)), replace=False)]
+        dark = surplus_um > 0
+        if dark:  # as labels of darker skin ask: half of what is more lies in the basal layer
+            table[:, :2] += np.float32(0.5 * surplus_um) * table[:, SKIN_MELANIN, None]
+            table[:, SKIN_MELANIN] = 1
         bare = table.copy()
         bare[:, len(lesion_extra.KNOWN):] = [NEUTRAL[n] for n in lesion_extra.EXTRA]
-        assert np.abs(lesion_extra.delta_log_xyz(bare)).max() < 1e-6
+        assert np.abs(lesion_extra.delta_log_xyz(bare, dark)).max() < 1e-6
         none, exact = (lesion_extra.exact_log_xyz(t.astype(np.float64), REFERENCE_SKIN) for t in (bare, table))
-        found = none + lesion_extra.delta_log_xyz(table)
+        found = none + lesion_extra.delta_log_xyz(table, dark)
         errors.append(spectral.ciede2000(*(spectral.xyz_to_lab(np.exp(v)) for v in (found, exact))))
     everything = np.concatenate(errors)
     assert np.median(everything) < 1.6 and np.percentile(everything, 90) < 4.5

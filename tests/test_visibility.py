@@ -56,6 +56,13 @@ def test_hidden_by_the_melanin_of_dark_skin(name, numbers):
     assert light > 2.0 and dark < 0.7 * light
 
 
+def test_an_ulcer_takes_dark_skin_away_too():
+    """Blood and raw dermis instead of epidermis, on dark skin as on light: not brighter for melanin that is gone."""
+    light, dark = (told(record_of(tone, "structures.ulceration_strength=1"), "ulceration")["ulceration"]
+                   for tone in ("fst1", "fst6"))
+    assert light > 5.0 and 2.0 < dark < 1.5 * light
+
+
 def test_white_shows_more_on_dark_skin():
     light, dark = (told(record_of(tone, "structures.scale_strength=0.8"), "scale")["scale"]
                    for tone in ("fst1", "fst6"))

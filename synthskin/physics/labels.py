@@ -32,6 +32,7 @@ SPECK_SHARE = 0.01  # of the largest component, as above
 _GRID_MM = 0.085  # columns are averaged up to this width before the blur, a third of its standard deviation
 _ACTUAL_COUNTS = (4, 5, 3)
 _ACTUAL_COSINES = 8
+SURPLUS_UM = 0.5  # of melanin over the reference's: from here on a skin is darker
 _BLEACHED = 0.25  # share of the skin's melanin in the second table of an actual skin
 
 
@@ -149,10 +150,13 @@ def _xyz(lesion: LesionField, colours: Colours, where: Mask, extra: Mask | None)
     table = lesion_extra.columns_of(lesion, extra)
     table[:, lesion_extra.KNOWN.index("dermal_depth_um")] = _nest_depth_um(lesion)
     if colours.surplus is not None:
-        table[:, 0] += np.float32(colours.surplus[0])
-        table[:, 1] += np.float32(colours.surplus[1])
-        table[:, len(lesion_extra.KNOWN) + lesion_extra.EXTRA.index("skin_melanin")] = 1
-    found[extra[where]] *= np.exp(lesion_extra.delta_log_xyz(table))
+        place = len(lesion_extra.KNOWN) + lesion_extra.EXTRA.index("skin_melanin")
+        left = table[:, place].copy()  # where the lesion takes the skin's melanin away there is none to spare
+        table[:, 0] += np.float32(colours.surplus[0]) * left
+        table[:, 1] += np.float32(colours.surplus[1]) * left
+        table[:, place] = 1
+    darker = colours.surplus is not None and sum(colours.surplus) > SURPLUS_UM
+    found[extra[where]] *= np.exp(lesion_extra.delta_log_xyz(table, darker))
     return found
 
 

@@ -3,6 +3,8 @@
 `lesion_colour` tabulates four dimensions; keratin, vessels, deep melanin, fibrosis, thickness and crust make eleven
 more, too many for a table. Here log XYZ of a column over that of the same column without them is a network of two
 hidden layers on REFERENCE_SKIN, fitted by benchmarks/make_lesion_extra.py to `exact_log_xyz`; it prints the error.
+A second one is fitted to columns of skin with more melanin, which shows less of what lies below and more of what lies
+above; masks never ask it, labels of dark skin do.
 It is 0 by construction where there is nothing of the kind.
 """
 
@@ -95,16 +97,19 @@ def inputs(table: F32) -> tuple[F32, F32]:
 
 
 @cache
-def _weights() -> tuple[F32, ...]:
-    with resources.files(__package__).joinpath("lesion_extra.npz").open("rb") as file:
+def _weights(name: str) -> tuple[F32, ...]:
+    with resources.files(__package__).joinpath(name).open("rb") as file:
         data = np.load(file)
         return tuple(np.asarray(data[name], np.float32) for name in ("w1", "b1", "w2", "b2", "w3", "b3"))
 
 
-def delta_log_xyz(table: F32) -> F32:
-    """log XYZ (k, 3) of columns (k, 16) over those without their EXTRA."""
+def delta_log_xyz(table: F32, surplus: bool = False) -> F32:
+    """log XYZ (k, 3) of columns (k, 16) over those without their EXTRA.
+
+    surplus   KNOWN holds the melanin that darker skin has over the reference's: up to that of the darkest
+    """
     x, gate = inputs(table)
-    w1, b1, w2, b2, w3, b3 = _weights()
+    w1, b1, w2, b2, w3, b3 = _weights("lesion_extra_surplus.npz" if surplus else "lesion_extra.npz")
     h = x @ w1
     h += b1
     np.maximum(h, 0, out=h)

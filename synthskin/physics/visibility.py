@@ -4,7 +4,8 @@ A structure's mask says where it is; on dark skin, under a blotch or in a scar i
 is grown again without the structure, on columns twice as wide, and both are coloured by adding-doubling on the skin of
 the record. What is told is the median CIEDE2000 over the structure's mask, after a blur by the light's way in skin.
 These colours are unpolarised: of milia, which keep the polarisation, a share fitted to renders is told between crossed
-polarisers. What shows by polarisation alone (shiny white streaks) has a law fitted to renders instead.
+polarisers. What shows by polarisation alone (shiny white streaks) has a law fitted to renders instead, and what horn
+shows is made less the more melanin the skin has.
 benchmarks/structures.py compares all of them with renders.
 """
 
@@ -36,6 +37,10 @@ SHINE_ELSE: Final = (0.97, 18.0)
 #: Of what milia show without polarisers, the share between crossed ones: paths tell 0.19 (0.91 of 4.67), pictures 0.11.
 MILIA_CROSSED: Final = 0.15
 CROSSED: Final = ("contact polarized", "non-contact polarized")
+#: Horn -> (factor, um of the skin's melanosomes at which half is left): adding-doubling takes it for a sheet without
+#: end, small pieces lose their light sideways, to darker skin more. Fitted to renders on six tones.
+HORN: Final = {"milia_like_cyst": (1.15, 5.5), "scale": (1.05, 16.0), "comedo_like_opening": (1.0, 14.0),
+               "fissures": (0.67, 40.0)}
 COARSER: Final = 2  # columns of the comparison over those of the picture's grid, in width
 #: Attribute -> (part of the record, field) whose 0 is the lesion without it.
 SWITCHES: Final[dict[str, tuple[str, str]]] = {
@@ -82,6 +87,9 @@ def structure_delta_e(record: SampleRecord, names: Iterable[str], columns: int, 
         else:
             blur_mm = SHARP_MM.get(name, BLUR_MM)
             result[name] = _median(full, lesions[SWITCHES[name]], where, colours, blur_mm / wide)
+            if name in HORN:
+                factor, half_um = HORN[name]
+                result[name] *= factor / (1 + _melanin_um(record) / half_um)
             if name == "milia_like_cyst" and record.camera.dermoscopic_type in CROSSED:
                 result[name] *= MILIA_CROSSED
     return result
@@ -89,9 +97,13 @@ def structure_delta_e(record: SampleRecord, names: Iterable[str], columns: int, 
 
 def _shine(record: SampleRecord) -> float:
     """CIEDE2000 of collagen that turns polarised light back, seen through the skin's melanin; by the polarisers."""
-    melanin_um = record.skin.melanosome_fraction * record.skin.epidermis_thickness_um
     bare, half_um = SHINE.get(record.camera.dermoscopic_type, SHINE_ELSE)
-    return bare / (1 + melanin_um / half_um)
+    return bare / (1 + _melanin_um(record) / half_um)
+
+
+def _melanin_um(record: SampleRecord) -> float:
+    """Column of melanosomes of the skin."""
+    return record.skin.melanosome_fraction * record.skin.epidermis_thickness_um
 
 
 def without(record: SampleRecord, switch: tuple[str, str]) -> SampleRecord:

@@ -59,7 +59,7 @@ def acral(ground: Ground, layers: Layers) -> None:
     ):
         if strength > 0:
             # the pattern gives way to diffuse pigment here and there, and no two ridges hold the same
-            local = np.float32(strength) * smoothstep(np.float32(1.0) + np.float32(0.45) * ground.noise(name, 1.3))
+            local = np.float32(strength) * smoothstep(np.float32(1.15) + np.float32(0.45) * ground.noise(name, 1.3))
             uneven = np.exp(np.float32(0.25) * ground.noise.octaves(f"{name} dose", (0.7, 0.2), (1.0, 0.8)))
             share = 1 - local + local * np.float32(gain) * band * uneven
             layers.keep(share)

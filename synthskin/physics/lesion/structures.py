@@ -31,7 +31,7 @@ TRANSFER_SHARE = 0.88  # share of the junction's melanin that keratinocytes carr
 TRANSFER_SPREAD_MM = 0.03  # a melanocyte serves some 36 keratinocytes around it (Fitzpatrick & Breathnach 1963)
 NOISE_LIMIT = 2.5  # standard deviations
 NEST_SHARE = 0.20  # junctional share of a globule's fraction, over `junctional_melanin`
-BORDER_WIDTH_SPREAD = 0.42  # of the logarithm of the border's width, along the border
+BORDER_WIDTH_SPREAD = 0.3  # of the logarithm of the border's width, along the border
 #: Melanin differs from ridge to ridge and along each: sd of its logarithm over 0.1-0.2 mm, so that the contrast of
 #: lesions at 0.1-0.3 mm is that of photographs (docs/realism.md, round 8)
 GRAIN = 0.24
@@ -114,9 +114,9 @@ def _in_place(inner: LesionField, arrival: F32, box: tuple[slice, slice]) -> Les
 
 
 def _border_width_mm(record: SampleRecord) -> float:
-    """Mean width of the fade; no border is sharper than a polygon of the ridges it ends in."""
+    """Mean width of the fade; no border is sharper than one and a half polygons of the ridges it ends in."""
     lesion = record.lesion
-    return min(math.hypot(lesion.border_width_mm, 0.6e-3 * lesion.network_spacing_um), 0.3 * lesion.diameter_mm)
+    return min(math.hypot(lesion.border_width_mm, 1.5e-3 * lesion.network_spacing_um), 0.3 * lesion.diameter_mm)
 
 
 def _overhang_mm(record: SampleRecord) -> float:

@@ -48,7 +48,7 @@ HORN_G = 0.0
 HORN_KEEPS = 0.65**5
 #: Bundles of collagen under the junction scatter this much more than the skin's, alike by similarity, and turn the
 #: plane of what they send back; chosen so that they show between crossed polarisers alone (benchmarks/structures.py).
-BUNDLE_SCATTERING = 1.0
+BUNDLE_SCATTERING = 0.83
 GROUPS = 3
 HEROES = 3
 ZONES = 3  # 0 pigmented (fine columns), 1 dermis (coarse columns), 2 bottom (no structure)

@@ -1,12 +1,13 @@
 """Do renders look like photographs? A two-sample test of NV and MEL renders against 555 real dermoscopic photographs.
 
     python benchmarks/realism.py RENDERS_DIR [--out benchmarks/results/realism_NAME.json] [--half develop|report]
-        [--size 128] [--no-cnn] [--top 40] [--kinds NV,MEL] [--photographs DIR]
+        [--size 128] [--no-cnn] [--top 40] [--kinds NV,MEL] [--photographs DIR] [--sheet FILE.jpg]
 
 Both sides are cut to the central square, resized and JPEG-coded alike. The photographs (ISIC UDA-1, CC0) are halved
 by a hash of their id: `develop` is what the model is improved against, `report` is looked at once, at the end.
 Lesion and skin are found by one automatic rule on both sides; where the renders have exact masks, their agreement with
-it is told. Effects are (renders - photographs) in standard deviations of the photographs.
+it is told. Effects are (renders - photographs) in standard deviations of the photographs. --sheet puts 16 renders above
+16 photographs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from synthskin.bias import alike
 from synthskin.bias import compare_statistics as cs
@@ -64,6 +66,16 @@ def renders(folder: Path, size: int, kinds: set[str]) -> tuple[alike.Group, list
     return group, rows, overlap, sides
 
 
+def write_sheet(path: Path, above: np.ndarray, below: np.ndarray, columns: int = 8, rows: int = 2) -> None:
+    """Some of each set (n, s, s, 3), evenly from all of it, as one JPEG."""
+    lines = []
+    for images in (above, below):
+        pick = images[np.linspace(0, len(images) - 1, columns * rows).astype(int)]
+        lines += [np.concatenate(list(pick[i:i + columns]), axis=1) for i in range(0, len(pick), columns)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(lines)).save(path, "JPEG", quality=88)
+
+
 def table(found: list[alike.Giveaway], names: list[str]) -> str:
     by = {g.name: g for g in found}
     lines = [f"{'':34} {'real mean':>10} {'sd':>7} {'render':>9} {'sd':>7} {'effect':>7} {'AUC':>6}"]
@@ -85,10 +97,13 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=40)
     parser.add_argument("--kinds", default="NV,MEL")
     parser.add_argument("--no-cnn", action="store_true")
+    parser.add_argument("--sheet", type=Path)
     args = parser.parse_args()
     kinds = set(args.kinds.split(","))
     real = photographs(args.photographs, args.half, args.size, kinds)
     made, rows, overlap, sides = renders(args.renders, args.size, kinds)
+    if args.sheet is not None:
+        write_sheet(args.sheet, made.images, real.images)
     linear = alike.linear_auc(real, made)
     colour = alike.linear_auc(real, made, [n for n in real.statistics[0] if cs.is_colour(n)])
     texture = alike.linear_auc(real, made, [n for n in real.statistics[0] if not cs.is_colour(n)])

@@ -140,6 +140,8 @@ def main() -> None:
     parser.add_argument("--shipped", action="store_true", help="judge the shipped model, train none")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/segmenter.json")
     a = parser.parse_args()
+    if a.photographs and not any(p.suffix.lower() in ENDINGS for p in a.photographs.iterdir()):
+        parser.error(f"--photographs {a.photographs}: no picture lies right in it; allowed are {', '.join(ENDINGS)}")
     for name, count, seed in (("train", a.n, 11), ("test", a.held_out, 12)):
         if name == "test" or not a.shipped:
             run("render", "--preset", "isic_like", "--n", count, "--size", a.size, "--seed", seed, "--workers", 1,

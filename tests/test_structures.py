@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 from scipy.optimize import brentq
+from skimage.measure import regionprops
 
 from synthskin.physics import anatomy, labels, lesion_extra, spectral
 from synthskin.physics.lesion.field import NEUTRAL, LesionField
-from synthskin.physics.lesion.structures import grow
+from synthskin.physics.lesion.structures import globules, grow
 from synthskin.physics.lesion_colour import REFERENCE_SKIN
+from synthskin.physics.noise import NoiseField
 from synthskin.record import Camera, Hair, Lesion, SampleRecord, Skin, Structures
 from synthskin.variants import STRUCTURES, structure_keys
 
@@ -236,6 +238,30 @@ def test_network_of_extras_is_nothing_without_and_near_adding_doubling_with(surp
         errors.append(spectral.ciede2000(*(spectral.xyz_to_lab(np.exp(v)) for v in (found, exact))))
     everything = np.concatenate(errors)
     assert np.median(everything) < 1.6 and np.percentile(everything, 90) < 4.5
+
+
+def test_streaks_stand_on_a_broad_foot_and_thin_out() -> None:
+    """Melanin of spikes, by how far out they have grown: less and narrower at the tip (Argenziano 2003)."""
+    numbers = {"streaks_density_per_mm": 1.5, "streaks_length_mm": 0.8}
+    plain, spiked = field(record()), field(record(numbers=numbers))
+    more = spiked.junctional_um - plain.junctional_um
+    mark = spiked.footprints["streaks"]
+    foot, tip = (mark & (plain.arrival > low) & (plain.arrival < high) for low, high in ((0.9, 1.0), (1.1, 1.4)))
+    assert foot.any() and tip.any()
+    assert more[foot].mean() > 1.6 * more[tip].mean()
+
+
+def test_nests_differ_in_dose_and_are_not_round() -> None:
+    """Thickness of a nest over what a ball as wide would have; how far its outline is from a disc's."""
+    sample = record(globule_density_per_mm2=2.0, globule_diameter_um=260.0)
+    axis = np.linspace(-3, 3, 480, dtype=np.float32)
+    column_mm = float(axis[1] - axis[0])
+    thickness = globules(sample, NoiseField(sample, axis, axis), grow(sample, axis, axis, column_mm).arrival, column_mm)
+    nests = [nest for nest in regionprops(label(thickness > 0)[0], thickness) if nest.area > 100]
+    assert len(nests) >= 12
+    relative = np.array([nest.intensity_max / (1000 * column_mm * nest.equivalent_diameter_area) for nest in nests])
+    assert relative.max() > 1.6 * relative.min()
+    assert np.median([nest.eccentricity for nest in nests]) > 0.3  # of a disc: under 0.15 on this grid
 
 
 def mask(lesion: LesionField) -> np.ndarray:

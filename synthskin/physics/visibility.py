@@ -28,8 +28,9 @@ Mask = NDArray[np.bool_]
 F32 = NDArray[np.float32]
 
 BLUR_MM: Final = 0.10  # standard deviation, fitted to renders of each structure on six tones (benchmarks/structures.py)
-#: The same where what is seen lies in the upper epidermis, over most of what scatters.
-SHARP_MM: Final = {"dots": 0.03, "fissures": 0.03, "streaks": 0.03, "pseudopods": 0.03, "milia_like_cyst": 0.06}
+#: The same where what is seen is narrow and lies above most of what scatters.
+SHARP_MM: Final = {"dots": 0.03, "fissures": 0.03, "streaks": 0.045, "pseudopods": 0.045, "milia_like_cyst": 0.06,
+                   "parallel_furrow_pattern": 0.06, "dotted_vessels": 0.07, "curved_vessels": 0.09}
 #: Polarisers -> (CIEDE2000 of shiny white streaks without melanin above, um of melanosomes at which half is left),
 #: fitted to renders on six tones (benchmarks/structures.py).
 SHINE: Final = {"contact polarized": (2.4, 9.0)}

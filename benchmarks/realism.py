@@ -1,5 +1,6 @@
 """Do renders look like photographs? A two-sample test of NV and MEL renders against 555 real dermoscopic photographs.
 
+    python benchmarks/realism.py --among [--photographs DIR]
     python benchmarks/realism.py RENDERS_DIR [--out benchmarks/results/realism_NAME.json] [--half develop|report]
         [--size 128] [--no-cnn] [--top 40] [--kinds NV,MEL] [--photographs DIR] [--sheet FILE.jpg]
 
@@ -7,7 +8,8 @@ Both sides are cut to the central square, resized and JPEG-coded alike. The phot
 by a hash of their id: `develop` is what the model is improved against, `report` is looked at once, at the end.
 Lesion and skin are found by one automatic rule on both sides; where the renders have exact masks, their agreement with
 it is told. Effects are (renders - photographs) in standard deviations of the photographs. --sheet puts 16 renders above
-16 photographs.
+16 photographs. --among says what AUCs mean: those of photographs whose person's age is on record against those without,
+which came to the archive by different ways, and of NV against MEL.
 """
 
 from __future__ import annotations
@@ -66,6 +68,20 @@ def renders(folder: Path, size: int, kinds: set[str]) -> tuple[alike.Group, list
     return group, rows, overlap, sides
 
 
+def among(folder: Path, half: str, size: int, kinds: set[str]) -> None:
+    """Print the linear AUC of photographs against photographs of the same archive."""
+    real = photographs(folder, half, size, kinds)
+    rows = {row["isic_id"]: row for row in map(json.loads, (folder / "metadata.jsonl").read_text().splitlines())}
+    for name, chosen in (("age on record against not", [rows[n]["age_approx"] is not None for n in real.groups]),
+                         ("NV against MEL", [kind == "NV" for kind in real.kinds])):
+        first, second = (alike.Group(real.images[k], *(tuple(part[i] for i in k) for part in
+                                                       (real.statistics, real.groups, real.kinds)))
+                         for k in (np.flatnonzero(chosen), np.flatnonzero(~np.array(chosen))))
+        found = alike.linear_auc(first, second)
+        print(f"{name:26} {len(first)}, {len(second)} photographs: "
+              f"AUC {found.auc:.3f} ({found.low:.3f} to {found.high:.3f})")
+
+
 def write_sheet(path: Path, above: np.ndarray, below: np.ndarray, columns: int = 8, rows: int = 2) -> None:
     """Some of each set (n, s, s, 3), evenly from all of it, as one JPEG."""
     lines = []
@@ -89,7 +105,8 @@ def table(found: list[alike.Giveaway], names: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("renders", type=Path)
+    parser.add_argument("renders", type=Path, nargs="?")
+    parser.add_argument("--among", action="store_true")
     parser.add_argument("--photographs", type=Path, default=REAL)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--half", choices=("develop", "report"), default="develop")
@@ -100,6 +117,11 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path)
     args = parser.parse_args()
     kinds = set(args.kinds.split(","))
+    if args.among:
+        among(args.photographs, args.half, args.size, kinds)
+        return
+    if args.renders is None:
+        parser.error("RENDERS_DIR is missing: a folder made by `synthskin render`; or ask --among")
     real = photographs(args.photographs, args.half, args.size, kinds)
     made, rows, overlap, sides = renders(args.renders, args.size, kinds)
     if args.sheet is not None:

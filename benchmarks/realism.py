@@ -2,14 +2,15 @@
 
     python benchmarks/realism.py --among [--photographs DIR]
     python benchmarks/realism.py RENDERS_DIR [--out benchmarks/results/realism_NAME.json] [--half develop|report]
-        [--size 128] [--no-cnn] [--top 40] [--kinds NV,MEL] [--photographs DIR] [--sheet FILE.jpg]
+        [--size 128] [--no-cnn] [--top 40] [--kinds NV,MEL] [--photographs DIR] [--sheet FILE.jpg] [--groups]
 
 Both sides are cut to the central square, resized and JPEG-coded alike. The photographs (ISIC UDA-1, CC0) are halved
 by a hash of their id: `develop` is what the model is improved against, `report` is looked at once, at the end.
 Lesion and skin are found by one automatic rule on both sides; where the renders have exact masks, their agreement with
 it is told. Effects are (renders - photographs) in standard deviations of the photographs. --sheet puts 16 renders above
 16 photographs. --among says what AUCs mean: those of photographs whose person's age is on record against those without,
-which came to the archive by different ways, and of NV against MEL.
+which came to the archive by different ways, and of NV against MEL. --groups tells the AUC of each kind of statistics
+alone, and of all the others without it.
 """
 
 from __future__ import annotations
@@ -82,6 +83,21 @@ def among(folder: Path, half: str, size: int, kinds: set[str]) -> None:
               f"AUC {found.auc:.3f} ({found.low:.3f} to {found.high:.3f})")
 
 
+def groups_of(names: list[str]) -> dict[str, list[str]]:
+    """Statistics by what they are about."""
+    ends = {"contrast of L*": (".L",), "contrast of a*, b*": (".a", ".b"), "ab/L": ("ab/L",),
+            "skew, kurtosis": ("skew", "kurtosis"), "colour with lightness": ("corr.La", "corr.Lb")}
+    found = {f"{part}, {what}": [n for n in names if n.startswith(f"{part}.contrast") and n.endswith(end)]
+             for part in PARTS for what, end in ends.items()}
+    relations = ("share", "corner-middle", "lesion-skin.", "whole.corr")
+    found |= {f"{part}, levels": [n for n in names if n.startswith(f"{part}.") and not any(
+        word in n for word in ("contrast", "gradient", *relations))] for part in PARTS}
+    found["relations, shares"] = [n for n in names if any(word in n for word in relations)]
+    found["gradients"] = [n for n in names if "gradient" in n]
+    found |= {f"spectrum of {c}*": [n for n in names if n.startswith(f"spectrum.{c}")] for c in cs.CHANNELS}
+    return found
+
+
 def write_sheet(path: Path, above: np.ndarray, below: np.ndarray, columns: int = 8, rows: int = 2) -> None:
     """Some of each set (n, s, s, 3), evenly from all of it, as one JPEG."""
     lines = []
@@ -115,6 +131,7 @@ def main() -> None:
     parser.add_argument("--kinds", default="NV,MEL")
     parser.add_argument("--no-cnn", action="store_true")
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--groups", action="store_true")
     args = parser.parse_args()
     kinds = set(args.kinds.split(","))
     if args.among:
@@ -129,6 +146,12 @@ def main() -> None:
     linear = alike.linear_auc(real, made)
     colour = alike.linear_auc(real, made, [n for n in real.statistics[0] if cs.is_colour(n)])
     texture = alike.linear_auc(real, made, [n for n in real.statistics[0] if not cs.is_colour(n)])
+    if args.groups:
+        names = list(real.statistics[0])
+        for name, group in groups_of(names).items():
+            alone = alike.linear_auc(real, made, group).auc
+            others = alike.linear_auc(real, made, [n for n in names if n not in group]).auc
+            print(f"{name:32} {len(group):3d} statistics: alone {alone:.3f}, the others {others:.3f}", flush=True)
     cnn = None if args.no_cnn else alike.cnn_auc(real, made)
     ranked, apart = alike.giveaways(real, made), alike.distances(real, made)
 

@@ -251,6 +251,17 @@ def test_streaks_stand_on_a_broad_foot_and_thin_out() -> None:
     assert more[foot].mean() > 1.6 * more[tip].mean()
 
 
+def test_crescents_of_follicles_stay_as_the_lesion_grows() -> None:
+    """A later lesion has those of the earlier one, and more."""
+    grown = []
+    for time in (0.7, 1.0):
+        plain = field(record(growth_time=time))
+        ringed = field(record(growth_time=time, numbers={"follicular_pigment_strength": 0.8}))
+        grown.append(ringed.junctional_um - plain.junctional_um)
+    assert (grown[1] > grown[0] - 1e-3).all()
+    assert (grown[1] > 0.2).sum() > 1.2 * (grown[0] > 0.2).sum() > 0
+
+
 def test_nests_differ_in_dose_and_are_not_round() -> None:
     """Thickness of a nest over what a ball as wide would have; how far its outline is from a disc's."""
     sample = record(globule_density_per_mm2=2.0, globule_diameter_um=260.0)

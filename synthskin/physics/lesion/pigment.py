@@ -74,15 +74,14 @@ def follicular_pigment(ground: Ground, layers: Layers) -> None:
         return
     x, y, draws = follicle_sites(ground.record, 0.5 * ground.record.camera.field_of_view_mm * 1.2)
     inside = ground.look(ground.arrival, x, y, 9.0) < ground.time * 1.02
+    lines = 18
+    ragged = ground.rng("follicle crescents").random((len(x), lines + 1), dtype=np.float32)[inside]
     x, y, draws = x[inside], y[inside], draws[inside]
     radius = 0.05 + 0.07 * draws[:, 0]
-    grey = np.zeros_like(ground.arrival)
-    lines = 18
     angle = np.linspace(0, 1, lines, dtype=np.float32)[None, :]
     sweep = 2 * math.pi * (0.25 + 0.6 * draws[:, 2:3])
     turn = 2 * math.pi * draws[:, 3:4] + sweep * angle
     # a crescent: thick on one side, thinning out around the opening
-    ragged = ground.rng("follicle crescents").random((len(x), lines + 1), dtype=np.float32)
     swell = np.abs(np.sin(np.float32(math.pi) * angle)) ** np.float32(0.7) * (0.6 + 0.8 * ragged[:, 1:])
     ring = radius[:, None] * (1.75 + 0.5 * ragged[:, 1:])
     grey = strokes(ground, (x[:, None] + ring * np.cos(turn)).astype(np.float32),
@@ -118,7 +117,7 @@ def dots(ground: Ground, layers: Layers) -> None:
 
 
 def _radial(ground: Ground, name: str, density: float, length: float, share: float) -> tuple[F32, ...]:
-    """Base x, y, direction, length (k,) and draws of radial strokes along a stretch of the border."""
+    """Base x, y, direction, length, width (k,) and draws (k, 3) of radial strokes along a stretch of the border."""
     rough = border(ground, np.linspace(0, 2 * math.pi, 8, endpoint=False, dtype=np.float32))
     count = max(3, round(density * rough.length_mm * share))
     rng = ground.rng(name)
@@ -132,15 +131,15 @@ def _radial(ground: Ground, name: str, density: float, length: float, share: flo
     oy = found.out_x * np.sin(turn) + found.out_y * np.cos(turn)
     spread = 0.25 + 0.9 * (1 - ground.record.lesion.regularity)
     reach = (length * np.exp(spread * (draws[:, 2] - 0.5))).astype(np.float32)
-    return found.x_mm[near], found.y_mm[near], ox[near], oy[near], reach[near], draws[near, 3]
+    shape = ground.rng(f"{name} shape").random((count, 3), dtype=np.float32)
+    return found.x_mm[near], found.y_mm[near], ox[near], oy[near], reach[near], draws[near, 3], shape[near]
 
 
 def _radial_strokes(ground: Ground, layers: Layers, name: str, density: float, length: float, share: float,
                     bulb: bool) -> None:
-    x, y, ox, oy, reach, width = _radial(ground, name, density, length, share)
+    x, y, ox, oy, reach, width, shape = _radial(ground, name, density, length, share)
     if len(x) == 0:
         return
-    shape = ground.rng(f"{name} shape").random((len(x), 3), dtype=np.float32)
     t = np.linspace(-0.55, 0.6, 12, dtype=np.float32)
     bend = (shape[:, :1] - 0.5) * 0.3 * (t + 0.55) ** 2 + 0.03 * np.sin(6 * (t + shape[:, 1:2]))
     px = x[:, None] + reach[:, None] * (t * ox[:, None] - bend * oy[:, None])

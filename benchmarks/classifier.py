@@ -42,8 +42,10 @@ def part_of(whole: Dataset, rows: list[dict[str, Any]], folder: Path) -> Path:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for row in rows:
         place = folder / row["file_name"]
-        if not place.exists():
-            os.link(whole.directory / row["file_name"], place)
+        picture = whole.directory / row["file_name"]
+        if not place.exists() or not place.samefile(picture):  # the set may have been made anew
+            place.unlink(missing_ok=True)
+            os.link(picture, place)
     bare = [row | {"mask_file_name": None, "hair_file_name": None, "mask_status": "none", "attributes": [],
                    "attributes_delta_e": [], "artefacts": []} for row in rows]
     (folder / "metadata.jsonl").write_text("".join(encode_row(row) for row in bare), encoding="utf-8")

@@ -211,8 +211,11 @@ def _onnx(path: Path, preprocess: Preprocess, trust_code: bool, device: str, cus
         session = ort.InferenceSession(str(path), options, providers=wanted)
     except Exception as error:
         raise BiasError(f"{path}: cannot be loaded: {_line(error)}") from None
-    name, batch = _input_of(session, preprocess, path)
-    output = _output_of(session, preprocess, path)
+    try:
+        name, batch = _input_of(session, preprocess, path)
+        output = _output_of(session, preprocess, path)
+    except UnicodeDecodeError:
+        raise BiasError(f"{path}: a name in it is not UTF-8; the file is damaged, export the model again") from None
 
     def run(inputs: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(session.run([output], {name: inputs})[0])

@@ -94,6 +94,7 @@ class Lesion:
     globule_density_per_mm2: float = _number(0.0, 30.0, 2.0, "nests (globules) per mm^2 of lesion", "Argenziano 2003")
     globule_diameter_um: float = _number(40.0, 400.0, 130.0, "mean diameter of a globule", "Argenziano 2003")
     blood_factor: float = _number(0.5, 5.0, 1.3, "blood fraction under the lesion over that of the skin", "synthskin, by design")
+    erythema: float = _number(0.0, 3.0, 0.0, "excess of blood in the skin under and around it, over that of the skin; no part of the mask", "synthskin, by design")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,7 @@ class Device:
     exposure_ev: float = _number(-2.0, 2.0, 0.0, "exposure over that of the white tile, in stops", "synthskin, by design")
     white_balance_mired: float = _number(-110.0, 150.0, 0.0, "shift of the light's reciprocal colour temperature that was not balanced; positive is warmer", "CIE 15: daylight locus")
     tint: float = _number(-0.3, 0.3, 0.0, "magenta (positive) or green (negative) cast, in log2 of the green gain", "synthskin, by design")
+    auto_white_balance: float = _number(-1.0, 1.25, 0.0, "share of light skin's colour that the camera takes for the light's and removes; negative: it adds to it", "grey world: Buchsbaum 1980")
     noise_scale: float = _number(0.0, 8.0, 1.0, "factor on the profile's sensor noise", "synthskin, by design")
 
 

@@ -182,3 +182,18 @@ def test_set_hash_does_not_move_structures() -> None:
     a = record(4)
     b = SampleRecord.from_dict({**a.to_dict(), "set_hash": "other"})
     assert np.array_equal(build_scene(a, N).tissue.melanin_fine, build_scene(b, N).tissue.melanin_fine)
+
+
+def test_redness_around_a_lesion_is_the_skins() -> None:
+    """It adds blood where the lesion is and little far from it, is there without the lesion too, and moves no melanin."""
+    fields = {"lesion__diameter_mm": 3.0, "camera__field_of_view_mm": 12.0, "skin__blood_mottle": 0.0}
+    pale, red = (build_scene(record(0, lesion__erythema=excess, **fields), N, with_lesion=False) for excess in (0.0, 1.0))
+    ratio = red.tissue.blood_coarse[..., 0] / pale.tissue.blood_coarse[..., 0]
+    middle = len(ratio) // 2
+    assert ratio[middle, middle] == pytest.approx(2, abs=0.02)
+    assert ratio[:3, :3].mean() < 1.05 and ratio.min() >= 1
+    beside = round(1.7 * 1.5 / (12 / (N * 5 / 6) * 2))  # half of it on average 1.7 radii from the centre
+    assert ratio[middle, [middle - beside, middle + beside]].mean() == pytest.approx(1.5, abs=0.2)
+    assert np.array_equal(red.tissue.melanin_fine, pale.tissue.melanin_fine)
+    healthy = build_scene(record(0, "healthy", lesion__erythema=1.0, **fields), N)
+    assert np.array_equal(healthy.tissue.blood_fine, pale.tissue.blood_fine)

@@ -58,6 +58,16 @@ def test_light_gains_follow_the_daylight():
     assert magenta[1] < 1 < magenta[0] == magenta[2]
 
 
+def test_automatic_balance_turns_light_skin_grey_and_keeps_what_it_is_of_white():
+    skin = np.broadcast_to(devices.LIGHT_SKIN, (8, 8, 3)).astype(np.float32)
+    seen = {share: devices.develop(skin, with_device(auto_white_balance=share))[4, 4] for share in (-1.0, 0.5, 1.0, 1.25)}
+    red = {share: float(colour[0] - colour[2]) for share, colour in seen.items()}
+    assert red[1.0] == pytest.approx(0, abs=1e-3)
+    assert red[-1.0] > red[0.5] > 0.03 and red[1.25] < -0.03
+    assert devices.balance(with_device(auto_white_balance=0.7).device) @ devices.LUMINANCE == pytest.approx(1, abs=1e-6)
+    assert not devices.is_colourimetric(with_device(auto_white_balance=0.1).device)
+
+
 @pytest.mark.parametrize("mired", [-110.0, 150.0])
 def test_the_ends_of_the_scale_on_every_profile(mired):
     """A cold lamp behind a cold profile is still a colour."""
@@ -111,7 +121,8 @@ def test_bad_profiles_are_refused(text, part):
 
 @pytest.mark.parametrize("name", DEVICE_PROFILES)
 def test_a_device_is_undone(name):
-    record = with_device(profile=name, exposure_ev=0.2, white_balance_mired=20.0, tint=0.05, noise_scale=0.0)
+    record = with_device(profile=name, exposure_ev=0.2, white_balance_mired=20.0, tint=0.05, auto_white_balance=0.4,
+                         noise_scale=0.0)
     skin = np.array([[0.42, 0.29, 0.21], [0.2, 0.12, 0.08]], np.float32)
     for colour in skin:
         image = np.broadcast_to(colour, (64, 64, 3)).astype(np.float32)

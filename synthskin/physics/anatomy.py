@@ -264,6 +264,18 @@ def _content_below(slabs: list[Slab], coarse: F32, columns: int) -> F32:
     return np.ascontiguousarray(cells.reshape(m, COARSE_FACTOR, m, COARSE_FACTOR, -1).mean(axis=(1, 3)), np.float32)
 
 
+def _erythema(record: SampleRecord, axis: F32) -> F32:
+    """Factor (n, n) on the dermal blood of irritated skin: most inside the lesion, half of it 1.7 radii from the centre.
+
+    It belongs to the skin, so the picture without the lesion has it too, and the mask has not.
+    """
+    own = record.lesion
+    x, y = axis[None, :] - np.float32(own.centre_x_mm), axis[:, None] - np.float32(own.centre_y_mm)
+    reach = np.hypot(x, y) / np.float32(0.5 * own.diameter_mm)
+    reach = reach * np.exp(np.float32(0.3) * NoiseField(record, axis, axis)("erythema", 0.4 * own.diameter_mm))
+    return 1 + np.float32(own.erythema) / (1 + (reach / np.float32(1.7)) ** 4)
+
+
 def _blood(
     record: SampleRecord, skin: Columns, lesion: LesionField | None, axis: F32, column_mm: float, fine: F32, coarse: F32
 ) -> tuple[F32, F32]:
@@ -278,6 +290,8 @@ def _blood(
     background = skin.blood * np.float32(
         (total - filling * in_vessels) / float((skin.blood * (bottom - skin.bare_dej_mm)).mean())
     )
+    if record.lesion.erythema > 0 and record.diagnosis != HEALTHY and record.camera.view != "region":
+        background = background * _erythema(record, axis)
     if lesion is not None:
         background = background * lesion.blood_factor
     dermis = bottom - skin.dej_mm

@@ -185,9 +185,11 @@ def test_set_hash_does_not_move_structures() -> None:
 
 
 def test_redness_around_a_lesion_is_the_skins() -> None:
-    """It adds blood where the lesion is and little far from it, is there without the lesion too, and moves no melanin."""
+    """It adds blood at the lesion and little far from it, is there without the lesion too, and moves no melanin."""
     fields = {"lesion__diameter_mm": 3.0, "camera__field_of_view_mm": 12.0, "skin__blood_mottle": 0.0}
-    pale, red = (build_scene(record(0, lesion__erythema=excess, **fields), N, with_lesion=False) for excess in (0.0, 1.0))
+    pale, red = (
+        build_scene(record(0, lesion__erythema=excess, **fields), N, with_lesion=False) for excess in (0.0, 1.0)
+    )
     ratio = red.tissue.blood_coarse[..., 0] / pale.tissue.blood_coarse[..., 0]
     middle = len(ratio) // 2
     assert ratio[middle, middle] == pytest.approx(2, abs=0.02)

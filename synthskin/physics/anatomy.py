@@ -265,7 +265,7 @@ def _content_below(slabs: list[Slab], coarse: F32, columns: int) -> F32:
 
 
 def _erythema(record: SampleRecord, axis: F32) -> F32:
-    """Factor (n, n) on the dermal blood of irritated skin: most inside the lesion, half of it 1.7 radii from the centre.
+    """Factor (n, n) on the dermal blood of irritated skin: most at the lesion, half of it 1.7 radii from its centre.
 
     It belongs to the skin, so the picture without the lesion has it too, and the mask has not.
     """

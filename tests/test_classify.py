@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interrupt import InterruptAt
 from PIL import Image
 
 from synthskin import cli
@@ -54,20 +55,6 @@ def make_set(folder, n, seed=0, split=None, side=40, group_of=lambda index: inde
             }
             writer.write(encode_sample(Sample(row, np.clip(image, 0, 255).astype(np.uint8), mask)))
     return folder
-
-
-class InterruptAt27:
-    """Progress that presses Ctrl-C after step 27, between two saved states."""
-
-    def start(self, total, done):
-        pass
-
-    def step(self, done):
-        if done == 27:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def stop(self):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +170,7 @@ def test_killed_training_ends_in_the_same_weights(model, discs, tmp_path):
 def test_interrupt_keeps_the_step(discs, model, tmp_path):
     """Ctrl-C between saved states: the step under way is finished and kept, and the weights end up the same."""
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(discs, tmp_path / "m", QUICK, InterruptAt27())
+        train_classifier(discs, tmp_path / "m", QUICK, InterruptAt(27))
     assert json.loads((tmp_path / "m/training/state.json").read_text())["step"] == 27
     train_classifier(discs, tmp_path / "m", QUICK)
     assert (tmp_path / "m" / WEIGHTS).read_bytes() == (model / WEIGHTS).read_bytes()

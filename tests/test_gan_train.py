@@ -1,13 +1,12 @@
 """Training: exact resume, splits by group, refusals in one line, every method end to end at a tiny size."""
 
 import json
-import os
-import signal
 from dataclasses import replace
 
 import pytest
 import torch
 from gan_sets import write_set
+from interrupt import InterruptAt
 
 from synthskin.cli import main
 from synthskin.gan import GanError
@@ -43,18 +42,7 @@ def test_stopped_and_continued_is_the_same(toys, tmp_path, method, monkeypatch):
     whole = train(source, target, options, tmp_path / "whole")
     assert (whole.ended, whole.steps, whole.made) == ("done", 4, 4)
 
-    class Stop:
-        def start(self, total, done):
-            pass
-
-        def step(self, done):
-            if done == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        def stop(self):
-            pass
-
-    first = train(source, target, options, tmp_path / "parts", Stop())
+    first = train(source, target, options, tmp_path / "parts", InterruptAt(3))
     assert (first.ended, first.steps) == ("stopped", 3)
     second = train(source, target, options, tmp_path / "parts")
     assert (second.ended, second.made) == ("done", 1)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from interrupt import InterruptAt
 from PIL import Image
-from test_classify import QUICK, InterruptAt27, make_set
+from test_classify import QUICK, make_set
 
 from synthskin.classify import load_classifier, train_classifier
 from synthskin.classify.card import WEIGHTS
@@ -41,7 +42,7 @@ def test_siblings_are_told_alike(tmp_path):
     assert shift["plain"] > 0.15 and abs(shift["paired"]) < 0.08, shift
 
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(discs, tmp_path / "again", paired, InterruptAt27())
+        train_classifier(discs, tmp_path / "again", paired, InterruptAt(27))
     train_classifier(discs, tmp_path / "again", paired)
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "paired" / WEIGHTS).read_bytes()
 

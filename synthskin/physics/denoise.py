@@ -14,7 +14,7 @@ from synthskin.physics.scene import SceneSpec, TissueGrid
 F32 = NDArray[np.float32]
 
 
-def guide(scene: SceneSpec, through: F32, size_px: int) -> F32:
+def auxiliary(scene: SceneSpec, through: F32, size_px: int) -> F32:
     """(size, size, 4) for the denoiser, free of noise: albedo and blood.
 
     Albedo is the double transmission of melanin, vessels and hair at three wavelengths; blood what light meets of it,
@@ -115,7 +115,7 @@ def denoise(linear: F32, guide: F32, field_of_view_mm: float) -> F32:
     its smallest network does: within 0.03 of CIEDE2000 and 0.6 dB of the next, in half the time. The ridges are small
     because healthy skin varies by a few hundredths only: larger ones take its colour away (benchmarks/denoise.py).
 
-    guide   (h, w, 4) of `guide`
+    guide   (h, w, 4) of `auxiliary`
     """
     import pyoidn
 

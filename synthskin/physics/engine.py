@@ -191,7 +191,7 @@ class Engine:
         clean, albedo = noisy, noisy
         if self.settings.denoise:
             with self._timed("denoise"):
-                albedo = denoise.guide(scene, through, size)
+                albedo = denoise.auxiliary(scene, through, size)
                 clean = denoise.denoise(noisy, albedo, record.camera.field_of_view_mm)
         return LinearRender(noisy, clean, albedo, met.reshape(size, size), steps)
 

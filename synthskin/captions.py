@@ -7,7 +7,6 @@ counterfactual share their words and differ in the facts alone. What is not know
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from synthskin.conventions import ARTEFACTS, HEALTHY
+from synthskin.dataset.reader import longest_px
 from synthskin.draw import hash_uniform
 from synthskin.files import write_whole
 
@@ -26,6 +27,9 @@ TONE_WORDS: Final = ("very light", "light", "intermediate", "tan", "brown", "dar
 BARELY_VISIBLE_SHARE: Final = 0.25
 #: Structures that differ from the lesion without them by less (CIEDE2000, `attributes_delta_e`) are not spoken of.
 BARELY_SEEN_DELTA_E: Final = 1.0
+#: Hair is spoken of where it differs from the skin beside it by this much of the sRGB range, and covers this share.
+SEEN_HAIR: Final = 0.04
+LEAST_HAIR_SHARE: Final = 0.0005
 #: Question of the ABCDE rule: larger than 6 mm (Abbasi et al. 2004).
 LARGE_MM: Final = 6.0
 
@@ -93,9 +97,10 @@ class Facts:
     diagnosis     str / None     as in the row
     visible       float / None   share of the mask that shows on the actual skin
     has_mask      bool           the masks of lesion and structures are known, so that absence is a fact
-    across_mm     float / None   diameter of a disc of the lesion's area; None without a lesion or a scale
+    across_mm     float / None   longest diameter of the lesion; None without a lesion or a scale
     cut           bool           the lesion reaches the edge of the picture
-    hair_share    float / None   share of the picture that hair covers
+    hair_share    float / None   share of the picture where hair is seen; 0 too where it stands out nowhere
+    hairless      bool           there is no hair at all
     lesions       int            lesions that are told apart
     """
 
@@ -114,13 +119,15 @@ class Facts:
     artefacts: tuple[str, ...]
     ink: str
     hair_share: float | None
+    hairless: bool = False
     lesions: int = 1
 
     @staticmethod
     def of(
-        row: dict[str, Any], mask: NDArray[np.uint8] | None, hair: NDArray[np.uint8] | None = None
+        row: dict[str, Any], mask: NDArray[np.uint8] | None, hair: NDArray[np.uint8] | None,
+        image: NDArray[np.uint8]
     ) -> Facts:
-        """Facts of a row (all keys but caption are used) and its masks (h, w) of 0 and 255."""
+        """Facts of a row (all keys but caption are used), its masks (h, w) of 0 and 255, and the picture (h, w, 3)."""
         params = json.loads(row["params"])
         camera = params.get("camera", {})
         view_mm = camera.get("field_of_view_mm") if isinstance(camera, dict) else None
@@ -130,8 +137,7 @@ class Facts:
             height, width = mask.shape
             cut = box[0] <= 0 or box[1] <= 0 or box[0] + box[2] >= width or box[1] + box[3] >= height
             if isinstance(view_mm, (int, float)) and row["modality"] == "dermoscopic":  # a photograph has no one scale
-                area_mm2 = float((mask > 0).mean()) * float(view_mm) ** 2 * height / width
-                across = 2.0 * math.sqrt(area_mm2 / math.pi)
+                across = longest_px(mask) * float(view_mm) / width
         kind = row["dermoscopic_type"]
         dermoscopy = row["modality"] == "dermoscopic"
         artefacts = params.get("artefacts", {})
@@ -151,9 +157,28 @@ class Facts:
             structures=_seen(row["attributes"], kind, row["attributes_delta_e"]),
             artefacts=tuple(row["artefacts"]),
             ink=_INK_WORDS.get(str(artefacts.get("ink_colour")), "") if isinstance(artefacts, dict) else "",
-            hair_share=None if hair is None else float((hair > 0).mean()),
+            hair_share=None if hair is None else seen_hair(image, hair),
+            hairless=hair is not None and not hair.any(),
             lesions=len(row["lesions"]),
         )
+
+
+def seen_hair(image: NDArray[np.uint8], hair: NDArray[np.uint8]) -> float:
+    """Share of the picture (h, w, 3) where hair (h, w) stands out from the skin beside it.
+
+    Vellus and blond hair on light skin and black hair on dark skin have a mask and are not seen. Where no skin is left
+    to compare with, hair counts as seen.
+    """
+    strands = hair > 0
+    if not strands.any():
+        return 0.0
+    sigma = max(1.5, 0.02 * image.shape[0])
+    skin = (~strands).astype(np.float32)
+    weight = gaussian_filter(skin, sigma)
+    colour = image.astype(np.float32) / 255
+    beside = gaussian_filter(colour * skin[..., None], (sigma, sigma, 0)) / np.maximum(weight, 1e-3)[..., None]
+    apart = np.linalg.norm(colour - beside, axis=2)
+    return float((strands & ((apart >= SEEN_HAIR) | (weight < 1e-3))).mean())
 
 
 def _seen(
@@ -196,7 +221,7 @@ def caption(facts: Facts, varied: bool = True) -> str:
     }
     parts = [f"{choose('view', views.get(facts.view, ('Picture of', 'Photograph of')))} {_subject(facts, choose)}"]
     if facts.hair_share is not None:
-        parts.append(_hair_words(facts.hair_share, choose))
+        parts.append(_hair_words(facts.hair_share, facts.hairless, choose))
     shown = [choose(f"artefact {name}", ARTEFACT_WORDS.get(name, (name.replace("_", " "),))).format(ink=facts.ink)
              for name in facts.artefacts]
     if shown:
@@ -232,9 +257,10 @@ def _subject(facts: Facts, choose: _Words) -> str:
     return text + (f" on {tone}skin" if tone else "")
 
 
-def _hair_words(share: float, choose: _Words) -> str:
-    if share == 0.0:
-        return choose("no hair", ("without hair", "no hair in view"))
+def _hair_words(share: float, hairless: bool, choose: _Words) -> str:
+    if share < LEAST_HAIR_SHARE:
+        return choose("no hair", ("without hair", "no hair in view") if hairless else
+                      ("no hair in view", "without visible hair"))
     if share < 0.01:
         return choose("little hair", ("with a little hair", "with few hairs"))
     return choose("hair", ("with some hair", "partly covered by hair") if share < 0.05 else
@@ -279,8 +305,8 @@ def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
         for name, present in _balanced(facts, facts.artefacts, ARTEFACTS, least=1):
             words = ARTEFACT_WORDS.get(name, (name.replace("_", " "),))[0].format(ink="")
             ask(name, (f"Does the picture contain {words}?", f"Can one see {words} in the picture?"), present)
-    if facts.hair_share is not None:
-        ask("hair", ("Is there hair in the picture?", "Does hair cover any of the picture?"), facts.hair_share > 0)
+    if facts.hair_share is not None and (facts.hairless or facts.hair_share >= LEAST_HAIR_SHARE):
+        ask("hair", ("Is there hair in the picture?", "Does hair cover any of the picture?"), not facts.hairless)
     if facts.view.startswith("contact"):
         ask("polarized", ("Was it taken in polarized light?",), facts.view == "contact polarized")
     return made
@@ -297,7 +323,7 @@ def write_questions(directory: Path, out: Path, varied: bool = True) -> tuple[in
     data = open_dataset(directory)
     lines, asked = [], 0
     for sample in data:
-        facts = Facts.of(sample.row, sample.mask, sample.hair)
+        facts = Facts.of(sample.row, sample.mask, sample.hair, sample.image)
         made = questions(facts, varied)
         asked += len(made)
         entry = {"file_name": sample.row["file_name"], "caption": caption(facts, varied), "questions": made}

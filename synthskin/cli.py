@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -36,6 +37,9 @@ app = typer.Typer(
 presets_app = typer.Typer(help="List presets, show one, or list all fields.", invoke_without_command=True)
 app.add_typer(presets_app, name="presets")
 
+#: Faults of the place that the user named, wherever in the code they are met.
+_NO_FAULT_OF_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG,
+                     errno.ELOOP, errno.ENOTDIR)
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of a data set.")]
 
 
@@ -277,6 +281,8 @@ def main(args: list[str] | None = None) -> None:
             _fail(str(message()).rstrip(".") + hint)
         if _is_ours(error):
             _fail(error)
+        if isinstance(error, OSError) and error.filename is not None and error.errno in _NO_FAULT_OF_OURS:
+            _fail(f"{error.filename}: {error.strerror}; choose another place, or make it accessible")
         raise
     sys.exit(code if isinstance(code, int) else 0)
 

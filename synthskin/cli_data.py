@@ -58,7 +58,10 @@ def import_(
                                                               "is told.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take over a published set of photographs; the same command again continues."""
+    """Take over a published set of photographs; the same command again continues.
+
+    Exit 0, or 3 if --skip-bad left out pictures.
+    """
     from synthskin.dataset.imports import ImportOptions, import_set
     from synthskin.progress import make_progress
 
@@ -72,6 +75,8 @@ def import_(
     else:
         kept = f", {result.samples - result.made} kept" if result.samples > result.made else ""
         typer.echo(f"{result.made} samples made{kept} in {directory}")
+    if result.left_out:
+        raise typer.Exit(3)
 
 
 def merge(

@@ -91,7 +91,7 @@ def make_sample(record: SampleRecord, rendered: Rendered, index: int | None = No
         "group_id": group,
         "params": json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False),
     }
-    row["caption"] = caption(Facts.of(row, rendered.mask, rendered.hair))
+    row["caption"] = caption(Facts.of(row, rendered.mask, rendered.hair, rendered.image))
     return Sample(row, rendered.image, rendered.mask, rendered.hair, attributes, artefacts, instances, rendered.maps)
 
 

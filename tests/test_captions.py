@@ -22,7 +22,7 @@ RENDERED = FakeEngine(EngineOptions(64)).render(RECORD)
 
 def facts(rendered=RENDERED, record=RECORD, **row):
     sample = make_sample(record, rendered)
-    return Facts.of(sample.row | row, sample.mask, sample.hair)
+    return Facts.of(sample.row | row, sample.mask, sample.hair, sample.image)
 
 
 def plain(rendered=RENDERED, record=RECORD, **row):
@@ -35,7 +35,7 @@ def answers(of):
 
 def test_caption_says_size_structures_tone_and_hair():
     text = plain(attributes=["globules", "pigment_network"])
-    across = 2 * math.sqrt((16 * 32) / 64**2 * 100 / math.pi)
+    across = math.hypot(16, 32) / 64 * 10  # the longest diameter, corner to corner
     assert f"a melanocytic nevus about {across:.1f} mm across with globules and a pigment network on" in text
     assert text.endswith("skin, without hair.") and "healthy" not in text
 
@@ -86,7 +86,7 @@ def test_words_are_sampled_by_hash_and_facts_stay():
         of = replace(facts(attributes=["globules"]), key=f"fst6|0|{index}")
         text = caption(of)
         assert text == caption(of)
-        assert "4.0 mm" in text and any(word in text for word in STRUCTURES["globules"])
+        assert "5.6 mm" in text and any(word in text for word in STRUCTURES["globules"])
         assert any(word in text for word in LESIONS["NV"]) and any(word in text for word in TONE_WORDS)
         texts.add(text)
     assert len(texts) > 20
@@ -105,7 +105,7 @@ def test_questions_are_answered_from_the_facts():
     structure = {f"Does the lesion show {words[0]}?": name for name, words in STRUCTURES.items()}
     asked = {structure[q]: a for q, a in given.items() if q in structure}
     assert list(asked.values()).count("no") == 2
-    assert given["Is the lesion larger than 6 mm?"] == "no" and given["How large is the lesion?"] == "4.0 mm"
+    assert given["Is the lesion larger than 6 mm?"] == "no" and given["How large is the lesion?"] == "5.6 mm"
     assert given["Is the lesion malignant?"] == "no"
     assert given["Is there hair in the picture?"] == "no"
     large = replace(of, across_mm=6.2)
@@ -120,16 +120,17 @@ def test_what_is_not_known_is_not_said():
     sample = make_sample(RECORD, RENDERED)
     row = sample.row | {"mask_status": "none", "bbox": [], "ita_class": None, "visible_delta_e": None, "params": "{}",
                         "attributes": [], "modality": None, "dermoscopic_type": None}
-    of = Facts.of(row, None, None)
+    of = Facts.of(row, None, None, RENDERED.image)
     assert caption(of, varied=False) == "Picture of a melanocytic nevus."
     asked = [entry["question"] for entry in questions(of, varied=False)]
     assert asked == ["What is the diagnosis?", "Is the lesion malignant?"]
-    assert caption(Facts.of(row | {"diagnosis": None}, None, None), varied=False) == "Picture of a skin lesion."
+    unknown = Facts.of(row | {"diagnosis": None}, None, None, RENDERED.image)
+    assert caption(unknown, varied=False) == "Picture of a skin lesion."
 
 
 def test_row_of_the_engine_carries_the_varied_caption():
     sample = make_sample(RECORD, RENDERED)
-    assert sample.row["caption"] == caption(Facts.of(sample.row, sample.mask, sample.hair))
+    assert sample.row["caption"] == caption(Facts.of(sample.row, sample.mask, sample.hair, sample.image))
     assert json.loads(sample.row["params"])["index"] == RECORD.index
 
 
@@ -147,3 +148,20 @@ def test_of_many_lesions_none_is_called_the_lesion():
     asked = answers(replace(facts(attributes=["globules"]), lesions=7))
     assert asked["How many lesions does the picture show?"] == "7" and asked["Can globules be seen?"] == "yes"
     assert not any("the lesion " in question for question in asked)
+
+
+def test_hair_is_spoken_of_where_it_is_seen():
+    """Black strands on light skin are hair; strands of the skin's own colour have a mask and are not seen."""
+    image = np.full((64, 64, 3), 190, np.uint8)
+    hair = np.zeros((64, 64), np.uint8)
+    hair[:, ::8] = 255
+    hidden = replace(RENDERED, image=image, hair=hair)
+    assert plain(hidden).endswith("no hair in view.")
+    assert not any("hair" in question for question in answers(facts(hidden)))
+    assert answers(facts(replace(hidden, hair=np.zeros_like(hair))))["Is there hair in the picture?"] == "no"
+    dark = image.copy()
+    dark[hair > 0] = 40
+    seen = replace(hidden, image=dark)
+    assert facts(seen).hair_share == pytest.approx(1 / 8, rel=0.01)
+    assert "with much hair" in plain(seen)
+    assert answers(facts(seen))["Is there hair in the picture?"] == "yes"

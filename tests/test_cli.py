@@ -67,6 +67,7 @@ BAD = [
     (["presets", "show", "fst7"], ["fst7", "did you mean"]),
     (["validate", "nowhere"], ["nowhere", "dataset.json"]),
     (["preview", "nowhere"], ["nowhere", "dataset.json"]),
+    (["validate", 300 * "x"], ["too long"]),
     (["render", "--shard", "0/4"], ["0/4", "3/16"]),
     (["render", "--shard", "9/9", "--n", "3"], ["9/9", "empty"]),
     (["render", "--executor", "slurm"], ["slurm", "local, ray"]),
@@ -164,6 +165,9 @@ def test_render_validate_preview(stand_in, capsys, tmp_path):
     assert "3 samples, no fault" in capsys.readouterr().out
     assert stand_in("preview", "out/fst6-s0", "--out", "sheet.png") == 0
     assert (tmp_path / "sheet.png").is_file()
+    picture = (tmp_path / "out/fst6-s0/images/000000.png").read_bytes()
+    assert stand_in("preview", "out/fst6-s0", "--out", "out/fst6-s0/images/000000.png") == 2
+    assert (tmp_path / "out/fst6-s0/images/000000.png").read_bytes() == picture
     (tmp_path / "out/fst6-s0/images/000001.png").unlink()
     capsys.readouterr()
     assert stand_in("validate", "out/fst6-s0") == 1

@@ -398,12 +398,25 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     (tmp_path / "src/dataset/images/2001.png").unlink()
     assert call("scin", "src", "b") == 2
     assert capsys.readouterr().err.startswith("error: 2001.png: its picture is missing")
-    assert call("scin", "src", "b", "--skip-bad") == 0
+    assert call("scin", "src", "b", "--skip-bad") == 3  # it lacks one
     assert "left out: 2001.png" in capsys.readouterr().err
     assert call("--help") == 0
     told = capsys.readouterr().out
     assert all(kind in told for kind in KINDS)
     assert set(SETS) | {"webdataset", "set"} == set(KINDS)
+
+
+def test_a_licence_is_never_dropped(tmp_path):
+    SETS["folder"](tmp_path / "src")
+    import_set("folder", tmp_path / "src", tmp_path / "out", OWN)
+    with pytest.raises(DatasetError, match=f"under the licence '{OWN.licences[0]}'.*give it again"):
+        import_set("folder", tmp_path / "src", tmp_path / "out",
+                   ImportOptions(("CC0-1.0",), OWN.attribution, "clinical"))
+    with pytest.raises(DatasetError, match="attribution"):
+        import_set("folder", tmp_path / "src", tmp_path / "out", ImportOptions(OWN.licences, ("You",), "clinical"))
+    more = ImportOptions((*OWN.licences, "CC0-1.0"), OWN.attribution, "clinical")
+    import_set("folder", tmp_path / "src", tmp_path / "out", more)
+    assert set(read_card(tmp_path / "out")[0].licences) == {*OWN.licences, "CC0-1.0"}
 
 
 def test_archives_are_read_as_the_folder_in_them(tmp_path):

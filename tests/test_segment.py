@@ -364,6 +364,24 @@ def test_predicts_folders_and_goes_on(model, tmp_path):
         predict_files(seg, [tmp_path / "nothing"], tmp_path / "x")
 
 
+def test_predictions_go_into_a_folder_of_their_own(folder, model, tmp_path):
+    """Masks that somebody drew, or a set, are never written over; a set among pictures is no folder of pictures."""
+    seg, pictures = load_segmenter(model), tmp_path / "p"
+    pictures.mkdir()
+    Image.fromarray(np.full((40, 40, 3), 180, np.uint8)).save(pictures / "a.png")
+    mine = tmp_path / "mine/masks"
+    mine.mkdir(parents=True)
+    (mine / "a.png").write_bytes(b"drawn by hand")
+    for out in (tmp_path / "mine", folder):
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        with pytest.raises(SegmentError, match="holds other files"):
+            predict_files(seg, [pictures], out)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    with pytest.raises(SegmentError, match="a data set among other sources"):
+        predict_files(seg, [pictures, folder], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+
+
 def test_predicts_a_set_into_a_set(folder, model, tmp_path):
     seg, out = load_segmenter(model, "cpu"), tmp_path / "out"
     assert predict_files(seg, [folder], out).made == 24

@@ -49,7 +49,7 @@ class Card:
             "synthskin version": self.synthskin_version,
             "generator": self.generator,
             "preset": self.preset,
-            "preset hash (preset, --set, --diagnosis)": self.set_hash,
+            "preset hash (preset, --set, --diagnosis, --tone, --confound, values)": self.set_hash,
             "--seed": self.seed,
             "--size": self.size_px,
             **{f"engine setting {key}": value for key, value in sorted(self.engine.items())},

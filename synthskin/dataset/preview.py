@@ -62,6 +62,9 @@ def _tile(image: NDArray[Any], mask: NDArray[Any] | None, side: int) -> NDArray[
 
 def write_preview(directory: Path, out: Path | None = None) -> Path:
     """Write the contact sheet to `out`, or to preview.png in the set; gives the path. Raises DatasetError."""
+    inside = out is not None and directory.resolve() in out.resolve().parents
+    if out is not None and inside and out.resolve() != directory.resolve() / "preview.png":
+        raise DatasetError(f"--out {out}: lies inside the set {directory}; choose a file elsewhere")
     data = preview_png(directory)
     target = out if out is not None else safe_path(directory, "preview.png")
     write_whole(target, data, DatasetError, "choose another --out")

@@ -262,3 +262,15 @@ def bounding_box(mask: NDArray[Any]) -> list[int]:
     if rows.size == 0:
         return []
     return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+
+
+def longest_px(mask: NDArray[Any]) -> float:
+    """Largest distance between two points of the mask's pixels, in pixels; 0 of an empty mask."""
+    rows = np.flatnonzero((mask > 0).any(axis=1))
+    if not len(rows):
+        return 0.0
+    inside = mask[rows] > 0
+    left, right = inside.argmax(axis=1), mask.shape[1] - inside[:, ::-1].argmax(axis=1)
+    points = np.array([(x, y + dy) for y, x0, x1 in zip(rows, left, right, strict=True) for x in (x0, x1)
+                       for dy in (0, 1)], float)  # the farthest pair lies on the hull, so among these
+    return max(float(np.hypot(*(points - point).T).max()) for point in points)

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from synthskin.dataset.card import Card, readme
 from synthskin.dataset.encode import EncodedSample
-from synthskin.dataset.format import MAX_ROW_BYTES, NAME_PATTERN, DatasetError, parse_row
+from synthskin.dataset.format import MAX_ROW_BYTES, NAME_PATTERN, DatasetError, parse_row, short
 from synthskin.dataset.reader import check_files, read_card, safe_path
 from synthskin.files import FolderLock
 
@@ -82,7 +82,13 @@ def check_target(directory: Path, card: Card, overwrite: bool = False) -> None:
         found = there.identity().get(name)
         if found != wanted:
             raise DatasetError(f"{directory}: holds a set with {name} = {found}, {wanted} was asked for; give the "
-                               "same settings to continue it, another --out, or --overwrite to start anew")
+                               "same settings to continue it, or another folder (`render --overwrite` starts anew)")
+    for name, old, new in (("licence", there.licences, card.licences),
+                           ("attribution", there.attribution, card.attribution)):
+        lost = [text for text in old if text not in new]
+        if lost:
+            raise DatasetError(f"{directory}: holds pictures under the {name} {short(lost[0])}, which was not given "
+                               "now and would be lost; give it again, or another folder")
 
 
 class DatasetWriter:

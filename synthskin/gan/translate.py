@@ -278,5 +278,5 @@ def make_sample(
     ita = row["ita_image_deg"]
     row |= {"ita_class": None if ita is None else ita_class(ita), "tone_source": None if ita is None else "image"}
     told = row if not asked else {**row, "diagnosis": None, "benign_malignant": None}  # asked for is not known
-    row["caption"] = caption(Facts.of(told, mask, hair))
+    row["caption"] = caption(Facts.of(told, mask, hair, made.image))
     return Sample(row, made.image, mask, hair, attributes, artefacts)

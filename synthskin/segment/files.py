@@ -66,6 +66,8 @@ def find_pictures(sources: Sequence[Path]) -> dict[str, Path]:
     """{name of the mask without ending: path}, in order; raises SegmentError on none, or two of one name."""
     found: dict[str, Path] = {}
     for source in sources:
+        if (source / "dataset.json").is_file():
+            raise SegmentError(f"{source}: a data set among other sources; segment it by itself, or give its images/")
         if source.is_dir():
             here = sorted(p for p in source.iterdir() if p.suffix.lower() in ENDINGS and p.is_file())
             if not here:
@@ -88,8 +90,11 @@ def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path
     missing = [name for name in pictures if name not in kept]
     left_out: dict[str, str] = {}
     try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / ROWS).is_file():
+            write_whole(out / ROWS, b"", SegmentError)  # from here on the folder is ours, whatever stops the call
         for folder in ("masks", "probabilities") if probability else ("masks",):
-            (out / folder).mkdir(parents=True, exist_ok=True)
+            (out / folder).mkdir(exist_ok=True)
     except OSError as error:
         raise SegmentError(f"{out}: cannot be made: {error.strerror or error}; choose another --out") from None
     if progress is not None:
@@ -133,7 +138,7 @@ def _row(name: str, path: Path, image: NDArray[Any], one: Prediction, segmenter:
 def _known_rows(segmenter: Segmenter, out: Path, probability: bool) -> dict[str, dict[str, Any]]:
     """Rows of an earlier call whose masks are there; raises SegmentError where another segmenter made them."""
     if not (out / ROWS).is_file():
-        if out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()) and not (out / "masks").is_dir():
+        if out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()):
             raise SegmentError(f"{out}: holds other files; choose a new or empty --out")
         return {}
     rows = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from synthskin.dataset.encode import png_bytes
 from synthskin.dataset.exports.common import ExportOptions, Source
 from synthskin.dataset.format import Sample, stem
 from synthskin.dataset.licences import ISIC_NAMES, joined
-from synthskin.dataset.reader import safe_path
+from synthskin.dataset.reader import longest_px, safe_path
 
 INPUT: Final = "ISIC2018_Task1-2_Training_Input"
 TASK_1: Final = "ISIC2018_Task1_Training_GroundTruth"
@@ -121,11 +120,4 @@ def long_diameter_mm(row: dict[str, Any], sample: Sample) -> float | None:
     mask = sample.mask > 0
     if mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any():
         return None
-    # The extreme columns of each row are enough: the farthest pair lies on the hull.
-    rows = np.flatnonzero(mask.any(axis=1))
-    left = mask[rows].argmax(axis=1)
-    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)  # the right edge of the last pixel
-    points = np.array([(x, y + dy) for y, x0, x1 in zip(rows, left, right, strict=True) for x in (x0, x1)
-                       for dy in (0, 1)], float)
-    longest = max(float(np.hypot(*(points - point).T).max()) for point in points)
-    return longest * float(view_mm) / mask.shape[1] if math.isfinite(longest) else None
+    return longest_px(mask) * float(view_mm) / mask.shape[1]

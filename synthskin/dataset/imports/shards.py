@@ -34,7 +34,8 @@ def take(folder: Path, out: Path, progress: Shown | None) -> Imported:
     card, _ = read_card(folder)
     shards = sorted(path for path in folder.glob("*.tar") if path.is_file() and not path.is_symlink())
     if not shards:
-        raise DatasetError(f"{folder}: no shards (*.tar) there")
+        raise DatasetError(f"{folder.name}: no shards (*.tar) in it; a synthskin set in an archive is what "
+                           "`synthskin import set` takes")
     parent = next(p for p in (out.absolute().parent, *out.absolute().parents) if p.is_dir())
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name[:60]}.unpack-", dir=parent))

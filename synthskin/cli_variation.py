@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from os.path import realpath  # Path.resolve raises on a loop of links
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,10 +49,14 @@ def sweep(
 ) -> None:
     """One input takes given values, all others stay. `synthskin sweep melanin`, or --field with --values."""
     from synthskin import variation as v
+    from synthskin.laws import one_line
 
     if file is None and (field is None or values is None):
         raise v.VariationError(f"give a sweep file, one of {', '.join(v.sweep_names())}, or --field with --values")
     given = None if file is None else v.load_sweep(file)
+    if given is not None and field is not None:
+        raise v.VariationError(f"--field {one_line(field)}: the sweep {one_line(str(file))} has its own, {given.field};"
+                               " leave --field or the file out (--values alone replaces its values)")
     if values is not None and field is None and given is not None:
         field = given.field
     if field is not None and values is None:
@@ -62,6 +67,7 @@ def sweep(
     else:
         assert given is not None
         plan, name = v.make_sweep(given.field, given.values), given.name
+    v.check_sets(plan.field, sets or [])
     base = v.SweepFile(name, "fst2", plan.field, plan.values) if given is None else given
     chosen = v.changed_preset(preset or base.preset, (*base.sets, *(sets or [])),
                               base.diagnosis if diagnosis is None else diagnosis, base.tone)
@@ -116,11 +122,13 @@ def followup(
 ) -> None:
     """The same lesion through time."""
     from synthskin import variation as v
+    from synthskin.laws import one_line
 
     key = "lesion.growth_time"
-    plan = v.make_sweep(key, v.parse_values(key, times), kind="followup")
+    plan = v.make_sweep(key, v.parse_values(key, times, "--times"), kind="followup")
     if list(plan.values) != sorted(plan.values):
-        raise v.VariationError(f"--times {times}: later times come after earlier ones")
+        raise v.VariationError(f"--times {one_line(times)}: later times come after earlier ones")
+    v.check_sets(key, sets or [])
     chosen = v.with_lesions(v.changed_preset(preset, sets or [], diagnosis, None))
     out = out or Path("out") / f"followup-{chosen.name}-s{seed}"
     _run(chosen, plan, n, seed, out, (size, spp, device, maps), workers, overwrite, as_json)
@@ -171,7 +179,11 @@ def questions(
 ) -> None:
     """Captions and question-answer lists of a set, for training vision-language models."""
     from synthskin.captions import write_questions
+    from synthskin.variation import VariationError
 
+    inside, at = Path(realpath(directory)), Path(realpath(out.parent)) / out.name
+    if any(inside in (place, *place.parents) for place in (at, Path(realpath(at)))):
+        raise VariationError(f"--out {out}: lies inside the set {directory}; choose a file elsewhere")
     samples, asked = write_questions(directory, out, varied=not plain)
     if as_json:
         typer.echo(json.dumps({"file": str(out), "samples": samples, "questions": asked}))

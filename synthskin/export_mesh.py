@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from synthskin.physics.anatomy import MARGIN, STRATUM_CORNEUM_UM, build_scene
 from synthskin.physics.hair import smooth_points
+from synthskin.physics.region import instances, sites
+from synthskin.physics.scene import SceneSpec
 from synthskin.physics.vessels import POINTS, vessel_points
 from synthskin.record import SampleRecord
 from synthskin.run.request import RunError
@@ -34,6 +36,7 @@ LESION_ISO: Final = 0.02  # melanosome fraction; healthy light skin has 0.01-0.0
 LESION_DZ_MM: Final = 0.01
 SIDES: Final = 8  # of a tube
 COLUMNS: Final = (24, 576)
+FINER: Final = (48, 96, 144, 192, 288, 384, 576)  # tried in turn where --columns is too coarse
 #: Base colours of the parts in viewers, sRGB; for looks only.
 COLOURS: Final = {
     "stratum_corneum": (232, 208, 186, 90), "epidermis": (205, 160, 130, 130), "dermis": (224, 160, 150, 110),
@@ -118,10 +121,13 @@ def make_parts(record: SampleRecord, columns: int = 192) -> tuple[dict[str, Part
     """({part: mesh}, {field: array}) of a record; parts that the sample has not are left out.
 
     columns   columns of the tissue grid, a multiple of 12; the picture covers the middle 5/6 of them
+
+    Raises MeshError where the grid is too coarse for a lesion that a finer one shows.
     """
     if not COLUMNS[0] <= columns <= COLUMNS[1] or columns % 12:
         raise MeshError(f"--columns {columns}: a multiple of 12 from {COLUMNS[0]} to {COLUMNS[1]} is needed")
     scene = build_scene(record, columns)
+    _check_lesions(record, columns, scene)
     bare = build_scene(record, columns, with_lesion=False)
     tissue = scene.tissue
     margin = round(columns * MARGIN)
@@ -168,6 +174,28 @@ def make_parts(record: SampleRecord, columns: int = 192) -> tuple[dict[str, Part
             fields[name] = value[inside]
     fields |= {f"structure_{name}": where[inside] for name, where in sorted(scene.attributes.items())}
     return parts, fields
+
+
+def _check_lesions(record: SampleRecord, columns: int, scene: SceneSpec) -> None:
+    """Raises MeshError where the grid is too coarse; a lesion that no grid shows (outside the picture) is no fault."""
+    if scene.lesion is None:
+        return
+    wanted = len(sites(record)) if record.camera.view == "region" else 1
+    seen = _lesions_seen(record, columns, scene)
+    if seen == wanted:
+        return
+    for finer in FINER:
+        if finer > columns and _lesions_seen(record, finer, build_scene(record, finer)) == wanted:
+            raise MeshError(f"--columns {columns}: too coarse, {wanted - seen} of {wanted} lesions would be left out; "
+                            f"give --columns {finer}")
+
+
+def _lesions_seen(record: SampleRecord, columns: int, scene: SceneSpec) -> int:
+    """Lesions of the record that reach the grid inside the picture."""
+    margin = round(columns * MARGIN)
+    assert scene.lesion is not None
+    there = scene.lesion.presence[margin:columns - margin, margin:columns - margin] > 0
+    return len(instances(record, there)[1]) if record.camera.view == "region" else int(there.any())
 
 
 def _coarse(values: F32, factor: int, margin: int, columns: int) -> F32:

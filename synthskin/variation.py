@@ -132,7 +132,14 @@ def make_sweep(field: str, values: Sequence[Any], where: str = "", kind: str = "
     return Sweep(field, tuple(checked), kind)
 
 
-def parse_values(field: str, text: str) -> list[Any]:
+def check_sets(field: str, sets: Sequence[str], where: str = "--set") -> None:
+    """Raises VariationError where an assignment fixes the field that varies, and would be of no effect."""
+    for text in sets:
+        if text.partition("=")[0].strip() == field:
+            raise VariationError(f"{where} {one_line(text)}: {field} is what varies here; leave this out")
+
+
+def parse_values(field: str, text: str, option: str = "--values") -> list[Any]:
     """`0.01,0.11,0.21`, or the options of a choice; raises VariationError."""
     spec = specs().get(field, {})
     parts = [part.strip() for part in text.split(",")]
@@ -141,7 +148,8 @@ def parse_values(field: str, text: str) -> list[Any]:
     try:
         return [number(part) for part in parts]
     except ValueError:
-        raise VariationError(f"--values {one_line(text)}: numbers with commas between are needed, 0.01,0.11,0.21"
+        example = {"--times": "0.4,0.7,1.0"}.get(option, "0.01,0.11,0.21")
+        raise VariationError(f"{option} {one_line(text) or repr('')}: numbers with commas between are needed, {example}"
                              ) from None
 
 
@@ -244,6 +252,7 @@ def parse_sweep(text: str, where: str, name: str) -> SweepFile:
     if not all(isinstance(item, str) for item in sets):
         raise VariationError(f"{where}: set is a list of texts, [\"hair.count=0\"]")
     made = make_sweep(data["field"], data["values"], where)
+    check_sets(made.field, sets, f"{where}: set")
     own = data.get("name", name)
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", own):
         raise VariationError(f"{where}: name = {one_line(repr(own))}: letters, digits, '_' and '-' are needed")
@@ -269,7 +278,7 @@ def changed_preset(name: str, sets: Sequence[str], diagnosis: str | None, tone: 
 
 
 __all__ = [
-    "DERIVED", "Counterfactual", "PresetError", "Sweep", "SweepFile", "VariationError", "changed_preset", "followed",
-    "load_sweep", "make_counterfactual", "make_sweep", "parse_sweep", "parse_values", "sweep_names", "with_lesions",
-    "with_value",
+    "DERIVED", "Counterfactual", "PresetError", "Sweep", "SweepFile", "VariationError", "changed_preset", "check_sets",
+    "followed", "load_sweep", "make_counterfactual", "make_sweep", "parse_sweep", "parse_values", "sweep_names",
+    "with_lesions", "with_value",
 ]

@@ -110,10 +110,23 @@ def test_healthy_skin_has_no_lesion(tmp_path):
     assert "lesion" not in parts and "hair" not in parts
 
 
+def test_a_grid_too_coarse_for_a_lesion_is_refused():
+    record = draw(load_preset("region").with_sets(["region.lesion_count=4"]), 0, 0)
+    with pytest.raises(em.MeshError, match=r"^--columns 24: too coarse, 4 of 4 .* give --columns \d+$") as caught:
+        em.make_parts(record, 24)
+    enough = int(str(caught.value).split()[-1])
+    parts, _ = em.make_parts(record, enough)
+    lesion = trimesh.Trimesh(parts["lesion"].vertices, parts["lesion"].faces)
+    assert lesion.body_count >= 4
+    with pytest.raises(em.MeshError, match=r"[123] of 4 lesions"):
+        em.make_parts(record, 96)
+
+
 @pytest.mark.parametrize(("arguments", "part"), [
     (["--format", "stl"], "allowed are ply, obj, glb"),
     (["--columns", "100"], "multiple of 12"),
     (["--columns", "1200"], "multiple of 12"),
+    (["--preset", "region"], "give --columns"),
     (["--index", "-1"], "--index -1"),
     (["--preset", "nix"], "unknown preset"),
     (["--out", "full"], "not empty"),

@@ -72,6 +72,8 @@ def test_refusals(folder, tmp_path):
         SkinDataset(tmp_path)
     with pytest.raises(DatasetError, match="split=test"):
         SkinDataset(folder, split="test")
+    with pytest.raises(DatasetError, match=r"no row has a split \(rendered sets never do\); leave split out"):
+        SkinDataset(folder, split="train")
     with pytest.raises(ValueError, match="label='colour'"):
         SkinDataset(folder, label="colour")
     with pytest.raises(ValueError, match="classes"):
@@ -99,6 +101,25 @@ def test_collate_of_nulls(folder):
         collate([data[0], {"image": torch.zeros(3, 8, 8)}])
     with pytest.raises(ValueError, match="no samples"):
         collate([])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_collate_of_keys_that_only_some_samples_have(first):
+    plain = {"image": torch.zeros(3, 8, 6), "mask": None, "label": 0}
+    cover, depth = torch.ones(1, 8, 6), torch.ones(1, 8, 6)
+    own = plain | {"ita_reached_deg": torch.tensor(31.5), "age": 40, "hair": cover, "artefact": cover, "depth": depth,
+                   "name": "x", "none": None, "sure": True}
+    samples = [plain, own | {"age": None}, own]
+    batch = collate(samples if first == 0 else samples[::-1])
+    order = [0, 1, 2] if first == 0 else [2, 1, 0]
+    assert batch["ita_reached_deg"][order].nan_to_num(-1).tolist() == [-1, 31.5, 31.5]
+    assert batch["age"][order].nan_to_num(-1).tolist() == [-1, -1, 40]
+    for key in ("hair", "artefact"):
+        assert batch[key].shape == (3, 1, 8, 6) and batch[key].mean((1, 2, 3))[order].tolist() == [0, 1, 1]
+    assert [batch["depth"][k] is None for k in order] == [True, False, False]  # zeros would be made up
+    assert [batch["name"][k] for k in order] == [None, "x", "x"] and batch["none"] == [None] * 3
+    assert [batch["sure"][k] for k in order] == [None, True, True]
+    assert collate([plain | {"n": 1}, plain | {"n": torch.tensor(2)}, plain])["n"].nan_to_num(-1).tolist() == [1, 2, -1]
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
@@ -182,6 +203,24 @@ def test_mixing_refusals():
             MixedDataset(real, nothing if bad == 0.5 else real, bad)
     with pytest.raises(ValueError, match="balance="):
         MixedDataset(real, real, 0.5, "age")
+    for bad in ([], "0.5", None, {0: 0.5}):
+        with pytest.raises(ValueError, match=r"ratio=.*a list of one an epoch"):
+            MixedDataset(real, real, bad)
+    for bad, word in (([0.5, 2], "ratio=2 in epoch 1"), (["x"], "ratio='x'"), (lambda epoch: None, "ratio=None"),
+                      (True, "ratio=")):
+        with pytest.raises(ValueError, match=word):
+            MixedDataset(real, real, bad)
+    for settings, word in (((2, 0.2, 3), "first=2"), ((0.2, -1, 3), "last=-1"), ((0.2, float("nan"), 3), "last=nan"),
+                           ((0.8, 0.2, 0), "epochs=0"), ((0.8, 0.2, 1.5), "epochs=1.5")):
+        with pytest.raises(ValueError, match=f"Linear {word}"):
+            Linear(*settings)
+    for bad in ("x", None, {}, stream(samples=3)):
+        with pytest.raises(ValueError, match=r"synthetic=.*SkinDataset"):
+            MixedDataset(real, bad, 0.0)
+    with pytest.raises(ValueError, match="real='x'"):
+        MixedDataset("x", real)
+    assert MixedDataset(real, real, np.array([0.5, 0.1])).ratio_at(9) == 0.1
+    assert MixedDataset(real, real, np.float32(0.5)).ratio_at(0) == 0.5
     with pytest.raises(ValueError, match="rank 4 of 4"):
         MixedDataset(real, real).sampler(rank=4, world=4)
     assert len(list(MixedDataset(real, nothing, 0.0).sampler(7))) == 7

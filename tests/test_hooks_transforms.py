@@ -110,6 +110,15 @@ def test_overlays_on_samples_and_batches(photo):
     (lambda: ArtefactOverlay(()), "no artefacts"), (lambda: ArtefactOverlay(each=0), "each="),
     (lambda: HairOverlay(seed=-1), "seed="), (lambda: InvarianceLoss(-1), "weight="),
     (lambda: RandToneShiftd("image", to=(10, -10)), "to="), (lambda: RandToneShiftd("image", to=["fst9"]), "to="),
+    (lambda: HairOverlay(count=30), r"count=30: a pair \(fewest, most\) of whole numbers >= 0"),
+    (lambda: HairOverlay(count=-1), "count=-1: a pair"), (lambda: HairOverlay(count=(-1, 3)), r"count=\(-1, 3\)"),
+    (lambda: HairOverlay(count=(1.5, 3)), "a pair"), (lambda: HairOverlay(count=(1, 2, 3)), "a pair"),
+    (lambda: HairOverlay(count="30"), "a pair"), (lambda: HairOverlay(count=(0, 401)), "at most 400"),
+    (lambda: hooks.RandHairOverlayd("image", count=5), "a pair"), (lambda: HairOverlay(pool="x"), "pool='x'"),
+    (lambda: HairOverlay(pool=2.5), "pool=2.5"), (lambda: HairOverlay(seed=0.5), "seed=0.5"),
+    (lambda: HairOverlay(field_of_view_mm="14"), "field_of_view_mm='14'"), (lambda: HairOverlay(3), "preset=3"),
+    (lambda: ArtefactOverlay("ruler"), "names='ruler': a list of names"), (lambda: ArtefactOverlay(3), "names=3"),
+    (lambda: ArtefactOverlay(each="x"), "each='x'"), (lambda: RandToneShiftd("image", to=5.0), "to=5.0"),
 ])
 def test_refusals(make, word):
     with pytest.raises(ValueError, match=word):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standin import FakeEngine, device
 
-from synthskin import cli
+from synthskin import cli, cli_variation
 from synthskin import variation as v
 from synthskin.dataset.compare import differences
 from synthskin.dataset.format import DatasetError
@@ -181,7 +181,15 @@ def test_lesion_variations_leave_healthy_skin_out():
     (["counterfactual", "--set", "skin.melanosome_fraction=0.1"], "cannot follow --tones"),
     (["followup", "--times", "0.8,0.4"], "later times"),
     (["followup", "--times", "0.8,4"], "allowed is 0.05 to 1.0"),
+    (["followup", "--times", ""], "--times '': numbers with commas"),
+    (["followup", "--times", "0.4,x"], "--times 0.4,x: numbers with commas"),
+    (["followup", "--set", "lesion.growth_time=0.5"], "lesion.growth_time is what varies"),
+    (["sweep", "--field", "hair.count", "--values", "0,10", "--set", "hair.count=3"], "hair.count is what"),
+    (["sweep", "hair", "--set", " hair.count =3"], "hair.count is what varies"),
+    (["sweep", "melanin", "--field", "hair.count", "--values", "0,10"], "has its own, skin.melanosome_fraction"),
+    (["sweep", "hair", "--field", "hair.count", "--values", "0,10"], "--values alone"),
     (["questions", "nowhere"], "no dataset.json"),
+    (["questions", "set", "--out", "set/metadata.jsonl"], "lies inside the set"),
 ])
 def test_bad_input_is_one_line_and_exit_2(arguments, part, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -206,6 +214,7 @@ GOOD = 'field = "skin.blood_fraction"\nvalues = [0.01, 0.02]\n'
     (GOOD + 'n = "3"', "a whole number"),
     (GOOD + "n = true", "a whole number"),
     (GOOD + "set = [3]", "list of texts"),
+    (GOOD + 'set = ["skin.blood_fraction=0.01"]', "skin.blood_fraction is what varies"),
     (GOOD + 'name = "../x"', "letters, digits"),
 ])
 def test_bad_sweep_files(text, part, tmp_path, capsys):
@@ -239,3 +248,31 @@ def test_question_lists(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["questions", str(tmp_path / "a"), "--out", str(tmp_path / "no/q.jsonl")])
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["metadata.jsonl", "images/q.jsonl", "../link/q.jsonl", "../to"])
+def test_questions_leave_the_set_alone(place, tmp_path, capsys, monkeypatch):
+    run(tmp_path / "a", plan=TONES, groups=1)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "to").symlink_to(tmp_path / "a" / "metadata.jsonl")
+    before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["questions", str(tmp_path / "a"), "--out", place])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count("\n") == 1 and "lies inside the set" in error
+    assert {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("arguments", "field", "values"), [
+    (["hair"], "hair.count", (0, 30)),
+    (["hair", "--values", "0,10"], "hair.count", (0, 10)),
+    (["hair", "--values", "0,10", "--set", "hair.vellus_count=3", "--n", "2"], "hair.count", (0, 10)),
+    (["--field", "hair.count", "--values", "0,10", "--set", "hair.vellus_count=0"], "hair.count", (0, 10)),
+])
+def test_a_sweep_without_contradiction_runs(arguments, field, values, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli_variation, "_run", lambda preset, plan, *rest: seen.append(plan))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["sweep", *arguments])
+    assert caught.value.code == 0 and (seen[0].field, seen[0].values) == (field, values)

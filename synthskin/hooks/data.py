@@ -34,6 +34,7 @@ LABEL_KEYS: Final[dict[str, tuple[Any, ...]]] = {
     "ita_class": (1, 2, 3, 4, 5, 6),
 }
 NO_LABEL: Final = -100  # torch.nn.functional.cross_entropy leaves it out
+COVERS: Final = ("hair", "artefact")  # masks that the overlays add
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -63,8 +64,7 @@ class SkinDataset(Dataset[dict[str, Any]]):
         rows = open_dataset(self.directory).rows
         self.rows = [row for row in rows if split is None or row["split"] == split]
         if not self.rows:
-            there = ", ".join(sorted({str(row["split"]) for row in rows})) or "no samples at all"
-            raise DatasetError(f"{directory}: no samples with split={split}; there are {there}")
+            raise DatasetError(f"{directory}: no samples with split={split}; {_splits_of(rows)}")
         if label not in self.rows[0]:
             raise ValueError(f"label={label!r}: a key of metadata.jsonl is needed, such as {', '.join(LABEL_KEYS)}")
         if classes is None and label not in LABEL_KEYS:
@@ -104,6 +104,15 @@ class SkinDataset(Dataset[dict[str, Any]]):
             raise DatasetError(f"{self.directory}/{relative}: {error}") from None
 
 
+def _splits_of(rows: Sequence[dict[str, Any]]) -> str:
+    """What splits there are, and what to do."""
+    there = sorted({str(row["split"]) for row in rows if row["split"] is not None})
+    if there:
+        return f"there are {', '.join(there)}"
+    return ("no row has a split (rendered sets never do); leave split out, or divide by group_id" if rows
+            else "the set has no samples at all")
+
+
 def make_sample(
     image: NDArray[Any], mask: NDArray[Any] | None, label: int | None, row: dict[str, Any]
 ) -> dict[str, Any]:
@@ -132,8 +141,10 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A batch of samples, nulls included.
 
     image (n, 3, h, w); mask (n, 1, h, w), NaN throughout where there is none (a loss on it turns NaN at once instead of
-    learning from an empty mask); has_mask (n,) bool; label (n,) int64, -100 where there is none; meta_json [str]; other
-    keys: tensors and numbers stacked, the rest as lists. Raises ValueError if pictures differ in size.
+    learning from an empty mask); has_mask (n,) bool; label (n,) int64, -100 where there is none; meta_json [str]; all
+    other keys of any sample: tensors and numbers stacked, the rest as lists. Where a sample lacks a key (or has None) a
+    number is NaN, the masks `hair` and `artefact` are 0, anything else is None in a list. Raises ValueError if pictures
+    differ in size.
     """
     if not samples:
         raise ValueError("collate: no samples came")
@@ -152,15 +163,35 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "label": torch.tensor([NO_LABEL if label is None else int(label) for label in labels]),
         "meta_json": [sample.get("meta_json", "{}") for sample in samples],
     }
-    for key in samples[0]:
+    for key in dict.fromkeys(key for sample in samples for key in sample):
         if key not in batch:
-            batch[key] = _stacked([sample.get(key) for sample in samples])
+            values = [sample.get(key) for sample in samples]
+            batch[key] = _stacked(_filled(values, (1, *image.shape[-2:]) if key in COVERS else None))
     return batch
+
+
+def _filled(values: list[Any], cover: tuple[int, ...] | None) -> list[Any]:
+    """Values with NaN for a number that is not there, zeros for a mask of the shape `cover`."""
+    there = [value for value in values if value is not None]
+    if not there or len(there) == len(values):
+        return values
+    if cover is not None and all(isinstance(value, Tensor) and value.shape == cover for value in there):
+        return [torch.zeros_like(there[0]) if value is None else value for value in values]
+    if all(_is_number(value) for value in there):
+        like = next((v for v in there if isinstance(v, Tensor) and v.is_floating_point()), torch.zeros(()))
+        return [like.new_tensor(torch.nan if value is None else float(value)) for value in values]
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim == 0 and value.dtype != torch.bool and not value.is_complex()
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _stacked(values: list[Any]) -> Any:
     if all(isinstance(value, Tensor) for value in values) and len({value.shape for value in values}) == 1:
         return torch.stack(values)
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+    if all(_is_number(value) and not isinstance(value, Tensor) for value in values):
         return torch.tensor(values)
     return values

@@ -7,7 +7,7 @@ that batches collate. Needs MONAI.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class RandToneShiftd(RandomizableTransform, MapTransform):
                  mask_key: str | None = "mask", allow_missing_keys: bool = False) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
-        values: list[Any] = list(to)
+        values: list[Any] = [] if isinstance(to, str) or not isinstance(to, Iterable) else list(to)
         self.named = all(isinstance(value, str) for value in values)
         if not values or (not self.named and (len(values) != 2 or parse_tone(values[0]) > parse_tone(values[1]))):
             raise ValueError(f"to={to!r}: (lowest, highest) ITA from {ITA_RANGE_DEG[0]:g} to {ITA_RANGE_DEG[1]:g} "

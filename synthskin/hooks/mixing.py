@@ -11,13 +11,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from synthskin.hooks.shards import rank_and_world
 
@@ -32,6 +33,14 @@ class Linear:
     first: float
     last: float
     epochs: int
+
+    def __post_init__(self) -> None:
+        for name, value in (("first", self.first), ("last", self.last)):
+            if not _is_share(value):
+                raise ValueError(f"Linear {name}={value!r}: a share of synthetic samples from 0 to 1 is needed")
+        epochs: Any = self.epochs
+        if isinstance(epochs, bool) or not isinstance(epochs, Integral) or int(epochs) < 1:
+            raise ValueError(f"Linear epochs={self.epochs!r}: a whole number of 1 or more is needed")
 
     def __call__(self, epoch: int) -> float:
         share = min(epoch / max(self.epochs - 1, 1), 1.0)
@@ -53,8 +62,17 @@ class MixedDataset(Dataset[dict[str, Any]]):
     def __init__(self, real: Any, synthetic: Any, ratio: Ratio = 0.5, balance: str | None = None) -> None:
         if balance is not None and balance not in BALANCES:
             raise ValueError(f"balance={balance!r}: allowed are {', '.join(BALANCES)} and None")
+        for name, source in (("real", real), ("synthetic", synthetic)):
+            if not _is_map_style(source):
+                raise ValueError(f"{name}={source!r:.80}: a data set with a length and samples by position is needed, "
+                                 "such as SkinDataset(directory)")
+        if not callable(ratio) and not isinstance(ratio, Real) and not _is_list(ratio):
+            raise ValueError(f"ratio={ratio!r:.80}: a number from 0 to 1, a list of one an epoch, or a function of the "
+                             "epoch such as Linear is needed")
         self.real, self.synthetic, self.ratio, self.balance = real, synthetic, ratio, balance
-        self.ratio_at(0)
+        epochs: Any = ratio if _is_list(ratio) else (ratio,)
+        for epoch in range(len(epochs)):
+            self.ratio_at(epoch)
         self.groups = [None] * len(self) if balance is None else [*_values(real, balance), *_values(synthetic, balance)]
 
     def __len__(self) -> int:
@@ -68,14 +86,14 @@ class MixedDataset(Dataset[dict[str, Any]]):
 
     def ratio_at(self, epoch: int) -> float:
         """Share of synthetic samples in an epoch; raises ValueError unless it is one, and both sources have samples."""
-        if callable(self.ratio):
-            value = self.ratio(epoch)
-        elif isinstance(self.ratio, (int, float)):
-            value = self.ratio
+        ratio: Any = self.ratio
+        if callable(ratio):
+            value = ratio(epoch)
         else:
-            value = self.ratio[min(epoch, len(self.ratio) - 1)]
-        if not 0 <= value <= 1:
-            raise ValueError(f"ratio={value} in epoch {epoch}: a share of synthetic samples from 0 to 1 is needed")
+            value = ratio if isinstance(ratio, Real) else ratio[min(epoch, len(ratio) - 1)]
+        if not _is_share(value):
+            raise ValueError(f"ratio={value!r:.80} in epoch {epoch}: a share of synthetic samples from 0 to 1 is "
+                             "needed")
         for share, source, name in ((value, self.synthetic, "synthetic"), (1 - value, self.real, "real")):
             if share > 0 and len(source) == 0:
                 raise ValueError(f"ratio={value} in epoch {epoch}: the {name} data set is empty")
@@ -164,6 +182,24 @@ def quotas(sources: tuple[int, int], there: NDArray[np.float64], balanced: bool)
         rest = np.argsort(-(exact - counts[s]), kind="stable")[: wanted - counts[s].sum()]
         counts[s][rest] += 1
     return counts
+
+
+def _is_share(value: Any) -> bool:
+    try:
+        return not isinstance(value, (bool, str)) and 0 <= float(value) <= 1
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_list(ratio: Any) -> bool:
+    """One ratio an epoch, at least one."""
+    return _is_map_style(ratio) and len(ratio) > 0
+
+
+def _is_map_style(source: Any) -> bool:
+    if isinstance(source, (str, bytes, Mapping, IterableDataset)):
+        return False
+    return hasattr(source, "__getitem__") and hasattr(source, "__len__")
 
 
 def _values(source: Any, key: str) -> list[Any]:

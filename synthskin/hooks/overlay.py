@@ -7,8 +7,9 @@ photograph does not tell is set by the caller: the field of view, and that its e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +29,7 @@ from synthskin.record import SampleRecord
 #: Artefacts that are drawn over a finished picture; hair has its own overlay.
 ARTEFACTS: Final = ("ruler", "ink", "gel_bubble", "dark_corner", "colour_patch", "glare", "blur")
 DEFAULT_VIEW_MM: Final = 14.0  # dermatoscopes show 10-20 mm
+MOST_HAIRS: Final = 400
 DRAWING_PX: Final = 640  # strands are drawn at about this many pixels a side and averaged
 F32 = NDArray[np.float32]
 
@@ -47,16 +49,26 @@ class Drawing(NamedTuple):
     covered: NDArray[np.bool_]
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 class _Overlay:
     """What both overlays share: a key a call, batches, samples as dicts, pictures that are not square."""
 
     sample_key = ""
 
     def __init__(self, preset: str | Path | Preset, field_of_view_mm: float, seed: int) -> None:
-        if not 2.0 <= field_of_view_mm <= 30.0:
-            raise ValueError(f"field_of_view_mm={field_of_view_mm}: 2 to 30 is needed")
-        if seed < 0:
-            raise ValueError(f"seed={seed}: 0 or more is needed")
+        if not (_is_real(field_of_view_mm) and 2.0 <= field_of_view_mm <= 30.0):
+            raise ValueError(f"field_of_view_mm={field_of_view_mm!r}: a number from 2 to 30 is needed")
+        if not (_is_whole(seed) and seed >= 0):
+            raise ValueError(f"seed={seed!r}: a whole number of 0 or more is needed")
+        if not isinstance(preset, (str, Path, Preset)):
+            raise ValueError(f"preset={preset!r}: a name such as 'fst4', the path of a TOML file or a Preset is needed")
         self.preset = preset if isinstance(preset, Preset) else load_preset(preset)
         self.field_of_view_mm, self.seed = float(field_of_view_mm), seed
         self._calls = 0
@@ -109,7 +121,7 @@ class HairOverlay(_Overlay):
     """Hair over pictures.
 
     preset             whose hair: colour, length, thickness, curl ("fst2" blond to dark brown, "fst5" dark)
-    count              fewest and most terminal hairs in a picture
+    count              (fewest, most) terminal hairs in a picture, whole numbers from 0 to 400
     field_of_view_mm   of the pictures; sets how thick a hair looks
     seed               with the number of the call, and the DataLoader worker's seed, it decides the hair
     pool               drawing strands takes far longer than laying them over a picture, so that many drawings are kept
@@ -124,11 +136,13 @@ class HairOverlay(_Overlay):
     def __init__(self, preset: str | Path | Preset = "fst4", count: tuple[int, int] = (3, 25),
                  field_of_view_mm: float = DEFAULT_VIEW_MM, seed: int = 0, pool: int | None = 32) -> None:
         super().__init__(preset, field_of_view_mm, seed)
-        if not 0 <= count[0] <= count[1] <= 400:
-            raise ValueError(f"count={count}: (fewest, most) from 0 to 400 is needed")
-        if pool is not None and pool < 1:
-            raise ValueError(f"pool={pool}: 1 or more, or None, is needed")
-        self.count, self.pool = count, pool
+        pair = isinstance(count, (tuple, list)) and len(count) == 2 and all(_is_whole(number) for number in count)
+        if not (pair and 0 <= count[0] <= count[1] <= MOST_HAIRS):
+            raise ValueError(f"count={count!r}: a pair (fewest, most) of whole numbers >= 0, at most {MOST_HAIRS}, is "
+                             "needed; (30, 30) gives always 30")
+        if pool is not None and not (_is_whole(pool) and pool >= 1):
+            raise ValueError(f"pool={pool!r}: a whole number of 1 or more, or None, is needed")
+        self.count, self.pool = (int(count[0]), int(count[1])), pool
         self._drawn: dict[tuple[int, int], Drawing] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,14 +201,17 @@ class ArtefactOverlay(_Overlay):
                  preset: str | Path | Preset = "fst2", field_of_view_mm: float = DEFAULT_VIEW_MM,
                  seed: int = 0) -> None:
         super().__init__(preset, field_of_view_mm, seed)
-        for name in names:
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ValueError(f"names={names!r}: a list of names is needed; allowed are {', '.join(ARTEFACTS)}")
+        self.names = tuple(names)
+        for name in self.names:
             if name not in ARTEFACTS:
                 raise ValueError(f"artefact {name!r}: allowed are {', '.join(ARTEFACTS)}")
-        if not names:
+        if not self.names:
             raise ValueError(f"no artefacts named; allowed are {', '.join(ARTEFACTS)}")
-        if not 0 < each <= 1:
-            raise ValueError(f"each={each}: a probability above 0, at most 1, is needed")
-        self.names, self.each = tuple(names), each
+        if not (_is_real(each) and 0 < each <= 1):
+            raise ValueError(f"each={each!r}: a probability above 0, at most 1, is needed")
+        self.each = each
 
     def _draw(self, linear: F32, record: SampleRecord, mask: NDArray[np.bool_] | None) -> tuple[F32, NDArray[np.bool_]]:
         from synthskin.physics import artefacts

@@ -70,7 +70,9 @@ def audit(
     """
     from synthskin.bias.audit_model import load_model
     from synthskin.bias.audit_preprocess import load_preprocess
+    from synthskin.bias.audit_run import check_out, find_sets, run_audit
 
+    check_out(out)
     given = load_preprocess(preprocess)
     if positive is not None:
         given = given.with_positive(positive)
@@ -79,13 +81,7 @@ def audit(
              "spp": spp, "seed": seed, "set": sets or [], "diagnosis": diagnosis, "tone": tone,
              "confound": confound or [], "renders": [str(folder) for folder in renders or []],
              "preprocess_file": str(preprocess)}
-    if renders:
-        from synthskin.bias.audit_run import find_sets
-
-        folders = find_sets(renders)
-    else:
-        folders = _render(given, out, asked, device, workers, overwrite)
-    from synthskin.bias.audit_run import run_audit
+    folders = find_sets(renders) if renders else _render(given, out, asked, device, workers, overwrite)
     from synthskin.progress import make_progress
 
     audit_, data = run_audit(loaded, folders, out, asked, overwrite, lambda verb: make_progress(verb=verb))

@@ -34,10 +34,11 @@ def tone(
 
     Exit 0, or 3 if pictures could not be read (each is told).
     """
-    from synthskin.bias.tone_files import find_sources, measure_sources
+    from synthskin.bias.tone_files import check_wcag, find_sources, measure_sources
     from synthskin.cameras import camera_of_profile, camera_of_row
     from synthskin.progress import make_progress
 
+    check_wcag(wcag)
     undone = None if camera is None else camera_of_profile(camera)
     found = measure_sources(find_sources(paths, masks, camera_of_row), wcag, make_progress(verb="measuring"), undone)
     for name, why in found.unread.items():
@@ -84,6 +85,7 @@ def compare(
     if (absent := missing("torch", "torchmetrics", "sklearn")) is not None:
         raise BiasError(f"compare needs {absent}; type: pip install 'synthskin[study]'")
     from synthskin.bias.compare import Options, compare_sets
+    from synthskin.bias.compare_page import shared_words
     from synthskin.progress import make_progress
 
     wanted = tuple(k.strip() for k in kinds.split(",") if k.strip()) if kinds else ()
@@ -99,6 +101,8 @@ def compare(
     cnn = "" if result.cnn is None else f", network {result.cnn.auc:.2f}"
     typer.echo(f"two-sample AUC: linear {result.linear.auc:.2f} (colour {result.colour.auc:.2f}, texture "
                f"{result.texture.auc:.2f}){cnn}")
+    if result.shared_groups:
+        typer.echo(shared_words(result.shared_groups))
     typer.echo(f"KID {e.kid:.4f} (halves of the real set {e.kid_null:.4f}), precision {e.precision:.2f}, recall "
                f"{e.recall:.2f}, by {result.features}")
     if e.fid_reason:

@@ -72,13 +72,16 @@ def study(
         folders[name] = folder
     spec = load_study(file, small, tuple(sets or ()), folders)
     where = Path() if Path(file).suffix != ".toml" else Path(file).parent
-    from synthskin.bias.study import prepare, run_study
+    from synthskin.bias.study import check_given, check_out, run_study
     from synthskin.bias.study_results import sentence
     from synthskin.progress import make_progress
 
     target = out if out is not None else Path("out") / f"study-{spec.name}"
-    prepare(target)
-    places = _make_data(spec, where, folders, renders or target / "data", device, workers)
+    check_out(target)
+    places, requests = _places(spec, where, folders, renders or target / "data", device, workers)
+    check_given(spec, {name: place for name, place in places.items() if name not in requests})
+    for name, request in requests.items():
+        _render(name, request)
     result = run_study(spec, places, target, lambda verb, unit: make_progress(verb=verb, unit=unit), overwrite)
     if as_json:
         typer.echo(json.dumps({"dir": str(result.out), "report": str(result.out / "report.html"), "made": result.made,
@@ -96,25 +99,23 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
     return {key: None if isinstance(value, float) and value != value else value for key, value in row.items()}
 
 
-def _make_data(spec: Any, where: Path, given: dict[str, str], renders: Path, device: str, workers: int | None
-               ) -> dict[str, Path]:
-    """The folder of each data set; what has a recipe is rendered, or taken up where it was left."""
+def _places(spec: Any, where: Path, given: dict[str, str], renders: Path, device: str, workers: int | None
+            ) -> tuple[dict[str, Path], dict[str, Any]]:
+    """(the folder of each data set; for those with a recipe what is to be rendered, or taken up where it was left)."""
     from synthskin.bias.errors import BiasError
 
-    places, todo = {}, []
+    places, requests = {}, {}
     for name, data in spec.data.items():
         if data.render is not None:
             places[name] = renders / _folder_of(data.render, spec.size_px)
-            todo.append(name)
+            requests[name] = _request(data.render, spec.size_px, places[name], device, workers)
         elif data.folder is None:
             raise BiasError(f"[data.{name}]: its folder is not known; give --data {name}=DIR"
                             f"{f' ({data.needs})' if data.needs else ''}, or --small where the study has it")
         else:
             path = Path(data.folder)
             places[name] = path if name in given or path.is_absolute() else where / path
-    for name in todo:
-        _render(spec.data[name].render, spec.size_px, places[name], device, workers, name)
-    return places
+    return places, requests
 
 
 def _folder_of(recipe: Any, size_px: int) -> str:
@@ -125,12 +126,12 @@ def _folder_of(recipe: Any, size_px: int) -> str:
     return f"{Path(recipe.preset).stem}-n{recipe.n}-s{recipe.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _render(recipe: Any, size_px: int, target: Path, device: str, workers: int | None, name: str) -> None:
-    """As `synthskin render` and `synthskin counterfactual` do it."""
+def _request(recipe: Any, size_px: int, target: Path, device: str, workers: int | None) -> Any:
+    """As `synthskin render` and `synthskin counterfactual` ask for it; raises what they raise on bad values."""
     from synthskin import variation as v
     from synthskin.conventions import default_spp
-    from synthskin.progress import make_progress
-    from synthskin.run import EngineOptions, RunError, RunRequest, render_run
+    from synthskin.run import EngineOptions, RunRequest
+    from synthskin.run.request import check_request
 
     preset = v.changed_preset(recipe.preset, recipe.set, recipe.diagnosis, recipe.tone)
     if recipe.confound:
@@ -139,11 +140,19 @@ def _render(recipe: Any, size_px: int, target: Path, device: str, workers: int |
     size = recipe.size_px or size_px
     options = EngineOptions(size, default_spp(size) if recipe.spp is None else recipe.spp, True, device)
     n = recipe.n if plan is None else recipe.n * len(plan)
-    result = render_run(RunRequest(preset, n, recipe.seed, target, options, workers, plan=plan),
-                        progress=make_progress(verb=f"rendering {name},"))
+    request = RunRequest(preset, n, recipe.seed, target, options, workers, plan=plan)
+    check_request(request)
+    return request
+
+
+def _render(name: str, request: Any) -> None:
+    from synthskin.progress import make_progress
+    from synthskin.run import RunError, render_run
+
+    result = render_run(request, progress=make_progress(verb=f"rendering {name},"))
     if result.interrupted:
         raise KeyboardInterrupt
     if result.failed:
         first = next(iter(result.failed.values()))
-        raise RunError(f"[data.{name}]: {len(result.failed)} of {n} renders failed ({first}); the same command again "
-                       "tries them once more")
+        raise RunError(f"[data.{name}]: {len(result.failed)} of {request.n} renders failed ({first}); the same command "
+                       "again tries them once more")

@@ -176,6 +176,21 @@ def test_sets_that_are_rendered_already(painted, preprocess, tmp_path, capsys):
         assert part in error.splitlines()[-1]
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "report.html", "results.json", "predictions.jsonl", "renders"])
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_a_folder_of_others_is_let_be(name, options, preprocess, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("synthskin.bias.audit_model.load_model", lambda *args: pytest.fail("loaded the model"))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text('{"mine": 1}\n')
+    assert command("m.onnx", "--preprocess", preprocess, "--out", out, *options) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"holds '{name}', which is no part of an audit" in said
+    assert (out / name).read_text() == '{"mine": 1}\n' and len(list(out.iterdir())) == 1
+    assert command("m.onnx", "--preprocess", preprocess, "--out", out / name / "below") == 2
+    assert "is a file" in capsys.readouterr().err
+
+
 def hashes(data):
     return {entry["set"]: entry["pictures_sha256"] for entry in data["sets"]}
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from synthskin.bias import alike
+from synthskin.bias import alike, folders
+from synthskin.bias import compare as compare_module
 from synthskin.bias import compare_statistics as cs
 from synthskin.bias.compare import Options, compare_sets
 from synthskin.bias.compare_masks import mask_statistics
@@ -101,6 +102,25 @@ def test_folds_keep_groups_together():
     which = alike._folds(pairs, a, 3)
     for name in set(pairs.groups):
         assert len({int(which[k]) for k in range(24) if pairs.groups[k] == name}) == 1
+
+
+def test_sets_that_share_groups_are_not_told_apart_by_them(base):
+    a = group(24, 6)
+    renamed = alike.Group(a.images, a.statistics, tuple(f"copy {k}" for k in range(24)), a.kinds)
+    for other in (a, renamed):  # the same groups, and the same pictures under other names
+        which = alike._folds(a, other, 5)
+        assert (which[:24] == which[24:]).all() and alike.shared_groups(a, other) == 24
+        assert alike.linear_auc(a, other).auc == pytest.approx(0.5, abs=0.05)
+    rng = np.random.default_rng(3)
+    noise = rng.integers(-1, 2, a.images.shape)  # a sibling of each picture, not told from it
+    near = alike.make_group(list(np.clip(a.images + noise, 0, 255).astype(np.uint8)), a.groups, a.kinds)
+    assert (alike._folds(a, near, 5)[:24] == alike._folds(a, near, 5)[24:]).all()
+    assert alike.shared_groups(base, a) == 0
+
+
+def test_folds_of_sets_apart_are_spread_evenly(base, same):
+    which = alike._folds(base, same, 5)
+    assert np.bincount(which[:40]).tolist() == np.bincount(which[40:]).tolist() == [8] * 5
 
 
 def test_balance_gives_both_sets_the_first_ones_mix():
@@ -233,7 +253,25 @@ def test_a_whole_comparison(tmp_path):
     assert page.count("<img") == len(result.to_real.shown()) + len(result.to_synthetic.shown())
     with Image.open(tmp_path / "out" / "neighbours.png") as sheet:
         assert sheet.width > 500
-    assert not list((tmp_path / "out").glob(".*"))
+    assert not list((tmp_path / "out").glob(".*")) and data["two_sample"]["shared_groups"] == 0
+    compare_module.check_folder(tmp_path / "out", compare_module.OURS, "a comparison", compare_module._strange)
+
+
+def test_a_set_against_its_copy(tmp_path, capsys):
+    import shutil
+
+    from synthskin import cli
+
+    real, out = write(tmp_path / "real", 21, 15), tmp_path / "out"
+    shutil.copytree(real, tmp_path / "copy")
+    for _ in range(2):  # again into the same folder
+        with pytest.raises(SystemExit) as done:
+            cli.main(["compare", str(real), str(tmp_path / "copy"), "--out", str(out), "--no-cnn", "--masks", "none",
+                      "--size", str(SIDE)])
+        assert done.value.code == 0 and "21 groups are in both sets" in capsys.readouterr().out
+    found = json.loads((out / "results.json").read_text())["two_sample"]
+    assert found["shared_groups"] == 21 and found["linear"]["auc"] == pytest.approx(0.5, abs=0.01)
+    assert "21 groups are in both sets" in (out / "report.html").read_text()
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys):
@@ -250,12 +288,99 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys):
         ([str(real), str(real), "--diagnosis", "BCC"], "0 pictures of BCC"),
         ([str(real), str(real), "--size", "8"], "32 to 512"),
         ([str(real), str(real), "--features", "x.pkl"], "can run code"),
+        ([str(real), str(real), "--diagnosis", "FOO"], "--diagnosis FOO: unknown; allowed are MEL, NV,"),
+        ([str(real), str(real), "--diagnosis", "NV,MELL"], "(did you mean 'MEL'?)"),
     ):
         with pytest.raises(SystemExit) as done:
             cli.main(["compare", *args, "--out", str(out)])
         said = capsys.readouterr().err.strip()
         assert done.value.code == 2 and said.startswith("error: ") and says in said and "\n" not in said
         assert not out.exists()
+
+
+def test_where_it_cannot_write_shows_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(compare_module, "find_items", lambda folder: pytest.fail("read the pictures"))
+    monkeypatch.setattr(compare_module, "load_features", lambda spec: pytest.fail("loaded the features"))
+
+    def said(out):
+        return _refused(capsys, "compare", tmp_path, tmp_path, "--out", out)
+
+    (tmp_path / "file").write_text("x")
+    for name in ("file", "file/below"):
+        assert f"{tmp_path / 'file'}: is a file" in said(tmp_path / name)
+    assert "no part of a comparison" in said(tmp_path)
+    for name in ("report.html", "results.json"):
+        mine = tmp_path / f"mine {name}"
+        mine.mkdir()
+        (mine / name).write_text("{}")
+        assert f"holds '{name}'" in said(mine) and (mine / name).read_text() == "{}"
+    made = tmp_path / "new"
+    monkeypatch.setattr(folders.tempfile, "TemporaryFile", _no_room)
+    assert "cannot be written: No space left" in said(made / "below") and not made.exists()
+
+
+def _no_room(**_):
+    raise OSError(28, "No space left on device")
+
+
+def _refused(capsys, *args):
+    """The one line of a refusal."""
+    from synthskin import cli
+
+    with pytest.raises(SystemExit) as done:
+        cli.main([*map(str, args)])
+    said = capsys.readouterr().err.strip()
+    assert done.value.code == 2 and said.startswith("error: ") and "\n" not in said
+    return said
+
+
+def test_a_model_that_cannot_be_fetched_is_one_question(monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def gone(self, name, timeout):
+        asked.append(timeout)
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", gone)
+    with pytest.raises(BiasError, match=r"nobody/none: cannot be loaded: .*cannot be reached \(ConnectionError\)"):
+        load_features("nobody/none")
+    assert len(asked) == 1 and asked[0] < 10
+
+
+def test_a_model_that_was_fetched_needs_no_network(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    from synthskin.bias import features
+
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **keys: pytest.fail("asked"))
+    assert features._on_this_machine("some/one") == str(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "x.safetensors"}}')
+    assert not features._has_weights(tmp_path)
+
+
+def test_long_errors_end_at_a_word():
+    from synthskin.bias.features import _line
+
+    assert _line(ValueError("one\n two")) == "one two"
+    long = _line(ValueError("word " * 80))
+    assert long.endswith("word ...") and len(long) <= 160
+
+
+def test_options_of_tone_are_looked_at_first(tmp_path, capsys, monkeypatch):
+    from synthskin.bias import tone_files
+
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    monkeypatch.setattr(tone_files, "load_photo", lambda *args, **keys: pytest.fail("read a picture"))
+    assert "--wcag foo: allowed are linear, encoded" in _refused(capsys, "tone", tmp_path, "--wcag", "foo")
+    said = _refused(capsys, "tone", tmp_path, "--masks", tmp_path / "nope")
+    assert f"--masks {tmp_path / 'nope'}: there is no such folder" in said
+    assert "is no folder" in _refused(capsys, "tone", tmp_path, "--masks", tmp_path / "a.png")
 
 
 def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path):

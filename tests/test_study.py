@@ -151,6 +151,13 @@ def refused(capsys, *args):
     ('name = "masks"', "", "the key 'name' is missing"),
     ('pair = ["dark", "light"]', 'pair = ["dark", "dark"]', "two different groups"),
     ("[training]", "[training", "is not valid TOML"),
+    ("size_px = 32", "size_px = 48", "size_px = 48: a multiple of 32 is needed"),
+    ('by = "size"', 'by = "foo"', '[groups.size] by = "foo": allowed are tone, ita,'),
+    ('by = "size"', 'by = "sizes"', "did you mean 'size'"),
+    ('by = "size"', 'by = "size"\npair = ["big", "small"]', "'big' is not there; allowed are small, middle, large"),
+    ('by = "size"', 'by = "size"\nnames = ["a", "b"]', "2 came, 3 are needed"),
+    ('pair = ["dark", "light"]', 'pair = ["dark", "lite"]', "'lite' is not there (did you mean 'light'?)"),
+    ('folder = "two"', 'folder = "two"\nwhere = { sexx = ["male"] }', "'sexx' is not there (did you mean 'sex'?)"),
 ])
 def test_a_wrong_file_is_one_line(old, new, says):
     with pytest.raises(BiasError) as error:
@@ -398,9 +405,52 @@ def test_killed_and_continued(done, tmp_path):
 def test_other_settings_are_refused(done, capsys):
     text = refused(capsys, done / "masks.toml", "--out", done / "masks", "--set", "training.steps=7")
     assert "was made with another 'training'" in text and "--overwrite" in text
+    assert json.loads((done / "masks/study.json").read_text())["study"]["training"]["steps"] == 6
     (done / "other").mkdir()
     (done / "other/thesis.doc").write_text("x")
     assert "holds 'thesis.doc'" in refused(capsys, done / "masks.toml", "--out", done / "other")
+
+
+def test_a_wrong_value_leaves_nothing_behind(home, tmp_path, capsys):
+    out = tmp_path / "new/out"
+    text = refused(capsys, home / "masks.toml", "--out", out, "--set", "size_px=48")
+    assert "multiple of 32" in text
+    text = refused(capsys, home / "masks.toml", "--out", out, "--set", "groups.size.by=foo")
+    assert '"foo"' in text
+    path = home / "many.toml"
+    path.write_text(MASKS.replace("n = 20", "n = 999"))
+    assert "n = 999, but one has 32" in refused(capsys, path, "--out", out)
+    assert not out.parent.exists()
+
+
+def test_given_sets_are_looked_at_before_any_render(home, tmp_path, monkeypatch, capsys):
+    from synthskin import run as runs
+
+    monkeypatch.setattr(runs, "render_run", lambda *args, **keys: pytest.fail("rendered"))
+    bare = tmp_path / "bare"
+    shutil.copytree(home / "two", bare)
+    lines = [json.loads(line) | {"mask_status": "none", "mask_file_name": None, "bbox": [], "boxes": []}
+             for line in (bare / "metadata.jsonl").read_text().splitlines()]
+    (bare / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path = tmp_path / "half.toml"
+    recipe = '[data.one.render]\npreset = "nv"\nn = 2000\n'
+    path.write_text(MASKS.replace('[data.one]\nfolder = "one"\n', recipe))
+    text = refused(capsys, path, "--out", tmp_path / "out", "--data", f"two={bare}")
+    assert "0 of 48 pictures can be used" in text
+    path.write_text(MASKS.replace('[data.two]\nfolder = "two"\n', recipe.replace("one", "two")).replace(
+        "[groups.size]", '[groups.age]\nby = "age_approx"\n[groups.size]'))
+    text = refused(capsys, path, "--out", tmp_path / "out", "--data", f"one={home / 'one'}")
+    assert '[groups.age] by = "age_approx": none of the 19' in text
+    path.write_text(path.read_text().replace('"nv"', '"nowhere"'))
+    assert "nowhere" in refused(capsys, path, "--out", tmp_path / "out", "--data", f"one={home / 'one'}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_others_is_let_be(home, tmp_path, capsys):
+    (tmp_path / "report.html").write_text("mine")
+    assert "holds 'report.html'" in refused(capsys, home / "masks.toml", "--out", tmp_path, "--overwrite")
+    assert (tmp_path / "report.html").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    assert "is a file" in refused(capsys, home / "masks.toml", "--out", tmp_path / "report.html/below")
 
 
 def test_what_the_data_lack_is_one_line(home, tmp_path, capsys):

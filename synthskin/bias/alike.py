@@ -1,8 +1,9 @@
 """Are two sets of pictures alike? A two-sample test by classifiers, and which statistics give the difference away.
 
 A classifier that learns to tell two samples apart is a two-sample test (Lopez-Paz & Oquab 2017): an AUC of 0.5 on
-pictures it has not seen means that it found nothing, 1 that the sets do not overlap. Folds never cut a group. Pictures
-are weighted so that both sets have the same mix of kinds (diagnoses), if they have any in common.
+pictures it has not seen means that it found nothing, 1 that the sets do not overlap. Folds never cut a group, one that
+both sets share neither, and never part equal pictures. Pictures are weighted so that both sets have the same mix of
+kinds (diagnoses), if they have any in common.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 import numpy as np
@@ -34,7 +36,7 @@ class Group:
 
     images      (n, s, s, 3) uint8
     statistics  one table of numbers a picture (compare_statistics.statistics)
-    groups      who or what a picture shares with others; folds do not cut it
+    groups      who or what a picture shares with others, of either set; folds do not cut it
     kinds       diagnosis or "" where unknown
     """
 
@@ -111,15 +113,46 @@ def balance(first: Group, second: Group) -> F64:
     return np.array(weights, np.float64)
 
 
+def together(first: Group, second: Group) -> list[str]:
+    """For every picture, first set first, the name of what it belongs to: pictures of one group, in whichever set, or
+    of equal pixels, however indirectly."""
+    groups = (*first.groups, *second.groups)
+    pixels = [sha256(image.tobytes()).digest() for image in (*first.images, *second.images)]
+    parent = {name: name for name in groups}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    seen: dict[bytes, str] = {}
+    for name, digest in zip(groups, pixels, strict=True):
+        low, high = sorted((root(name), root(seen.setdefault(digest, name))))
+        parent[high] = low
+    return [root(name) for name in groups]
+
+
+def _parts(first: Group, second: Group) -> tuple[list[str], list[list[str]]]:
+    """(`together`, names that the first set alone has, the second alone, both)."""
+    names = together(first, second)
+    one, two = set(names[:len(first)]), set(names[len(first):])
+    return names, [sorted(one - two), sorted(two - one), sorted(one & two)]
+
+
+def shared_groups(first: Group, second: Group) -> int:
+    """How many groups have pictures in both sets."""
+    return len(_parts(first, second)[1][2])
+
+
 def _folds(first: Group, second: Group, folds: int) -> NDArray[np.int64]:
-    """Fold (n) of every picture; a group lies in one fold, and each set is spread evenly."""
-    which = []
-    for salt, group in enumerate((first, second)):
-        names = sorted(set(group.groups))
+    """Fold (n) of every picture; a group lies in one fold, in both sets, and each set is spread evenly."""
+    own, parts = _parts(first, second)
+    place: dict[str, int] = {}
+    for salt, names in enumerate(parts):
         order = np.random.default_rng([7, salt]).permutation(len(names))
-        place = {names[k]: int(i) % folds for i, k in enumerate(order)}
-        which += [place[name] for name in group.groups]
-    return np.array(which, np.int64)
+        place |= {names[k]: int(i) % folds for i, k in enumerate(order)}
+    return np.array([place[name] for name in own], np.int64)
 
 
 def linear_auc(first: Group, second: Group, names: Sequence[str] | None = None, folds: int = FOLDS) -> Auc:
@@ -201,7 +234,12 @@ def _auc(first: Group, second: Group, scores: F64, weights: F64) -> Auc:
     _, rank = np.unique(scores, return_inverse=True)
     value = _weighted_auc(rank, y, weights)
     rng = np.random.default_rng(0)
-    members = [_members(first, 0), _members(second, len(first))]
+    own, parts = _parts(first, second)
+    places: dict[str, list[int]] = {}
+    for k, name in enumerate(own):
+        places.setdefault(name, []).append(k)
+    members = [[np.array(places[name], np.int64) for name in sorted(names, key=lambda name: places[name][0])]
+               for names in parts if names]
     drawn = []
     for _ in range(_BOOTSTRAP):
         take = np.concatenate([np.concatenate([part[k] for k in rng.integers(0, len(part), len(part))])
@@ -215,13 +253,6 @@ def _weighted_auc(rank: NDArray[np.int64], y: NDArray[np.int64], weights: F64) -
     """AUC with weights from dense ranks: the weight of pairs in order, ties by half."""
     low, high = (np.bincount(rank[y == k], weights[y == k], int(rank.max()) + 1) for k in (0, 1))
     return float((high * (np.cumsum(low) - 0.5 * low)).sum() / (low.sum() * high.sum()))
-
-
-def _members(group: Group, offset: int) -> list[NDArray[np.int64]]:
-    places: dict[str, list[int]] = {}
-    for k, name in enumerate(group.groups):
-        places.setdefault(name, []).append(k + offset)
-    return [np.array(v, np.int64) for v in places.values()]
 
 
 def giveaways(first: Group, second: Group) -> list[Giveaway]:

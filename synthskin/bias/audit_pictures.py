@@ -83,6 +83,18 @@ def _parsed(line: bytes, key: str) -> dict[str, Any] | None:
     return entry if whole else None
 
 
+def is_kept(path: Path) -> bool:
+    """Are these the answers of an audit, be they cut by a kill in the first line?"""
+    try:
+        with open(path, "rb") as handle:
+            line = handle.readline(10_000)
+    except OSError:
+        return False
+    start = b'{"identity"'
+    cut = not line.endswith(b"\n") and line[:len(start)] == start[:len(line)]
+    return cut or _parsed(line, "identity") is not None
+
+
 class Judge:
     """Asks a model about pictures and keeps the answers in `folder`. Use as a context manager.
 

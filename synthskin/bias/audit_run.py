@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from synthskin.bias.audit import Audit, analyse
 from synthskin.bias.audit_model import Model
 from synthskin.bias.audit_page import page_of
-from synthskin.bias.audit_pictures import KEPT, Judge, sort_sets
+from synthskin.bias.audit_pictures import KEPT, Judge, is_kept, sort_sets
 from synthskin.bias.audit_results import Settings, write_results
 from synthskin.bias.errors import BiasError
+from synthskin.bias.folders import check_folder
 from synthskin.dataset.reader import Progress
+from synthskin.files import read_json
+
+RENDERS: Final = "renders"
+OURS: Final = (RENDERS, KEPT, "results.json", "results.csv", "curves.csv", "predictions.csv", "report.html")
 
 
 def find_sets(folders: Sequence[Path]) -> list[Path]:
@@ -29,6 +35,24 @@ def find_sets(folders: Sequence[Path]) -> list[Path]:
     return found
 
 
+def check_out(out: Path) -> None:
+    """Raise BiasError where an audit cannot write into `out`, or it holds anything that is no part of an audit."""
+    check_folder(out, OURS, "an audit", _strange)
+
+
+def _strange(out: Path) -> str | None:
+    """The first of our names whose content is not ours: a report has the answers of the model beside it."""
+    if (out / RENDERS).exists() and not (out / RENDERS).is_dir():
+        return RENDERS
+    if (out / KEPT).exists():
+        return None if is_kept(out / KEPT) else KEPT
+    if (out / "results.json").exists():
+        with contextlib.suppress(BiasError):
+            if "ranking" in read_json(out / "results.json", BiasError):
+                return None
+    return next((name for name in OURS if name != RENDERS and (out / name).exists()), None)
+
+
 def run_audit(
     model: Model, folders: Sequence[Path], out: Path, asked: dict[str, Any], overwrite: bool,
     progress_of: Callable[[str], Progress], seed: int = 0,
@@ -40,6 +64,7 @@ def run_audit(
     plain, varied = sort_sets(folders)
     if not varied:
         raise BiasError(f"{', '.join(map(str, folders))}: no set varies a cause; give sweeps or counterfactuals")
+    check_out(out)
     if overwrite:
         (out / KEPT).unlink(missing_ok=True)
     with Judge(model, out) as judge:

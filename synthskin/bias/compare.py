@@ -6,6 +6,7 @@ lesions found by one method, tone by `synthskin.bias.tone`. Results go to OUT/re
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,9 +24,13 @@ from synthskin.bias.compare_load import Loaded, agree_on_masks, chosen, find_ite
 from synthskin.bias.compare_metrics import Distances, Neighbours, distances, neighbours, standardised
 from synthskin.bias.errors import BiasError
 from synthskin.bias.features import embed, load_features
-from synthskin.files import json_bytes, write_whole
+from synthskin.bias.folders import check_folder, new_folder
+from synthskin.conventions import DIAGNOSES, HEALTHY
+from synthskin.files import json_bytes, read_json, write_whole
+from synthskin.laws import nearest, one_line
 
 LEAST_OF_A_GROUP: Final = 10
+OURS: Final = ("results.json", "neighbours.png", "report.html")  # in the order in which they are written
 
 
 class Progress(Protocol):
@@ -51,6 +56,10 @@ class Options:
             raise BiasError(f"--size {self.size_px}: 32 to 512 pixels are allowed")
         if self.limit is not None and self.limit < alike.LEAST:
             raise BiasError(f"--limit {self.limit}: at least {alike.LEAST} pictures of each set are needed")
+        for kind in self.kinds:
+            if kind not in (allowed := (*DIAGNOSES, HEALTHY)):
+                raise BiasError(f"--diagnosis {one_line(kind)}: unknown{nearest(kind, allowed)}; allowed are "
+                                f"{', '.join(allowed)}")
         return self
 
 
@@ -67,6 +76,7 @@ class Comparison:
     colour: alike.Auc
     texture: alike.Auc
     cnn: alike.Auc | None
+    shared_groups: int
     ranked: tuple[alike.Giveaway, ...]
     apart: dict[str, float]
     shapes: tuple[alike.Giveaway, ...]
@@ -90,7 +100,8 @@ class Comparison:
                          "features_remark": self.features_remark},
             "two_sample": {"linear": self.linear.to_dict(), "linear_colour": self.colour.to_dict(),
                            "linear_texture": self.texture.to_dict(),
-                           "cnn": None if self.cnn is None else self.cnn.to_dict()},
+                           "cnn": None if self.cnn is None else self.cnn.to_dict(),
+                           "shared_groups": self.shared_groups},
             "distances": _rounded(self.apart),
             "embedding": {"kid": _r(e.kid), "kid_sd": _r(e.kid_sd), "kid_real_halves": _r(e.kid_null),
                           "kid_real_halves_sd": _r(e.kid_null_sd), "kid_subset": e.subset,
@@ -108,8 +119,7 @@ def compare_sets(real: Path, synthetic: Path, out: Path, options: Options, progr
         Comparison:
     """Compare and write OUT/report.html, OUT/results.json and OUT/neighbours.png; raises BiasError, DatasetError."""
     options.checked()
-    if out.exists() and not out.is_dir():
-        raise BiasError(f"{out}: is a file; give a folder")
+    check_folder(out, OURS, "a comparison", _strange)
     features = load_features(options.features)  # refused before anything is read
     items = [chosen(find_items(folder), options.kinds, options.limit) for folder in (real, synthetic)]
     for folder, some in zip((real, synthetic), items, strict=True):
@@ -131,6 +141,14 @@ def compare_sets(real: Path, synthetic: Path, out: Path, options: Options, progr
     return result
 
 
+def _strange(out: Path) -> str | None:
+    """The first of our names in the folder, where results.json is none of a comparison."""
+    with contextlib.suppress(BiasError):
+        if "two_sample" in read_json(out / "results.json", BiasError):
+            return None
+    return next((name for name in OURS if (out / name).exists()), None)
+
+
 def _steps(progress: Progress | None, before: int) -> Callable[[int], None] | None:
     return None if progress is None else lambda number: progress.step(before + number)
 
@@ -148,7 +166,7 @@ def _compared(first: Loaded, second: Loaded, options: Options, masks: str, why: 
         first, second, options, masks, why,
         alike.linear_auc(a, b), alike.linear_auc(a, b, [n for n in names if cs.is_colour(n)]),
         alike.linear_auc(a, b, [n for n in names if not cs.is_colour(n)]),
-        alike.cnn_auc(a, b) if options.cnn else None,
+        alike.cnn_auc(a, b) if options.cnn else None, alike.shared_groups(a, b),
         tuple(alike.giveaways(a, b)), alike.distances(a, b), tuple(shapes),
         _counts([a.kinds, b.kinds], "unknown"),
         _counts([[str(t.ita_class) if t.ita_class else "cannot say" for t in s.tones] for s in (first, second)], ""),
@@ -194,11 +212,12 @@ def _mean_lab(loaded: Loaded, part: str, pick: NDArray[np.bool_]) -> NDArray[np.
 def _write(result: Comparison, out: Path) -> None:
     from synthskin.bias.compare_page import neighbour_sheet, page_of
 
-    page_of(result).write(out / "report.html")
-    sheet = io.BytesIO()
+    page, sheet = page_of(result), io.BytesIO()
     neighbour_sheet(result).save(sheet, "PNG")
-    write_whole(out / "neighbours.png", sheet.getvalue(), BiasError)
-    write_whole(out / "results.json", json_bytes(result.results()), BiasError)
+    with new_folder(out):
+        write_whole(out / "results.json", json_bytes(result.results()), BiasError)  # by it the folder is known as ours
+        write_whole(out / "neighbours.png", sheet.getvalue(), BiasError)
+        page.write(out / "report.html")
 
 
 def _about(loaded: Loaded) -> dict[str, Any]:

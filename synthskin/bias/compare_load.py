@@ -29,7 +29,8 @@ MASK_CHOICES: Final = ("auto", "own", "segmenter", "none")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture of a set before it is read: name, files, diagnosis or "", and the group it belongs to."""
+    """A picture of a set before it is read: name, files, diagnosis or "", and the group it belongs to (without one
+    its own path, so that equal file names of two sets are no group)."""
 
     name: str
     image: Path
@@ -70,7 +71,7 @@ def find_items(folder: Path) -> list[Item]:
     if (folder / "metadata.jsonl").is_file():
         return list(_of_metadata(folder))
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
-    return [Item(str(p.relative_to(folder)), p, None, None, "", str(p.relative_to(folder))) for p in paths]
+    return [Item(str(p.relative_to(folder)), p, None, None, "", str(p)) for p in paths]
 
 
 def _of_set(folder: Path) -> Iterator[Item]:
@@ -79,9 +80,9 @@ def _of_set(folder: Path) -> Iterator[Item]:
             return safe_path(folder, row[key]) if row[key] else None
 
         masked = row["mask_status"] != "none"
-        yield Item(row["file_name"], safe_path(folder, row["file_name"]), path("mask_file_name") if masked else None,
-                   path("hair_file_name"), row["diagnosis"] or "",
-                   row["group_id"] or row["patient_id"] or row["lesion_id"] or row["file_name"])
+        image = safe_path(folder, row["file_name"])
+        yield Item(row["file_name"], image, path("mask_file_name") if masked else None, path("hair_file_name"),
+                   row["diagnosis"] or "", row["group_id"] or row["patient_id"] or row["lesion_id"] or str(image))
 
 
 def _of_metadata(folder: Path) -> Iterator[Item]:
@@ -94,8 +95,9 @@ def _of_metadata(folder: Path) -> Iterator[Item]:
                 raise BiasError(f"{folder}/metadata.jsonl, line {number}: an object with file_name is needed") from None
             kind = row.get("diagnosis")
             kind = kind if kind in (*DIAGNOSES, HEALTHY) else ""
-            group = next((str(row[k]) for k in ("group_id", "patient_id", "lesion_id") if row.get(k)), name)
-            yield Item(name, safe_path(folder, name), None, None, kind, group)
+            image = safe_path(folder, name)
+            group = next((str(row[k]) for k in ("group_id", "patient_id", "lesion_id") if row.get(k)), str(image))
+            yield Item(name, image, None, None, kind, group)
 
 
 def chosen(items: Sequence[Item], kinds: Sequence[str], limit: int | None) -> list[Item]:

@@ -57,6 +57,8 @@ def _two_sample(page: Page, c: Comparison) -> None:
     page.heading("Two-sample test")
     page.text("A classifier learns to tell the sets apart, on folds that keep what belongs together; its AUC on the "
               "held-out pictures is the figure. Both sets are weighted to the same mix of diagnoses.")
+    if c.shared_groups:
+        page.note(shared_words(c.shared_groups))
     bars = [Bar("linear, all statistics", c.linear.auc, c.linear.low, c.linear.high),
             Bar("linear, colour alone", c.colour.auc, c.colour.low, c.colour.high),
             Bar("linear, texture alone", c.texture.auc, c.texture.low, c.texture.high)]
@@ -67,6 +69,12 @@ def _two_sample(page: Page, c: Comparison) -> None:
                "(effect in standard deviations of the real set)",
                ("statistic", "real mean", "real SD", "synthetic mean", "synthetic SD", "effect", "AUC alone"),
                [(g.name, g.first, g.first_sd, g.second, g.second_sd, g.effect, g.auc) for g in c.ranked[:_TOP]])
+
+
+def shared_words(n: int) -> str:
+    """That the sets are not apart."""
+    return (f"{n} group{'s are' if n > 1 else ' is'} in both sets (the same group, patient or lesion, or equal "
+            "pictures): the sets are not independent. Each was kept whole, in one fold.")
 
 
 def _colour(page: Page, c: Comparison) -> None:

@@ -12,6 +12,7 @@ Neither form runs code that comes with the weights; pickled checkpoints are refu
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,7 @@ IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 DEFAULT_SIDE_PX: Final = 224
 _LEVELS: Final = 4
+_ANSWER_S: Final = 8.0  # that Hugging Face has for its answer
 
 
 class Features(nn.Module):
@@ -88,9 +90,10 @@ class TransformersFeatures(Features):
         except ImportError:
             raise BiasError(f"--features {where}: needs transformers; "
                             "type: pip install 'synthskin[diffusion]'") from None
+        folder = _on_this_machine(where)
         try:
-            self.model = AutoModel.from_pretrained(where, use_safetensors=True, trust_remote_code=False).eval()
-            found = cached_file(where, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+            self.model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False).eval()
+            found = cached_file(folder, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise BiasError(f"--features {where}: cannot be loaded ({_line(error)}); give a folder or id of a vision "
                             "model with safetensors that transformers knows, or a .onnx file") from None
@@ -151,6 +154,40 @@ class OnnxFeatures(Features):
         return torch.from_numpy(np.concatenate(found)).flatten(1).float()
 
 
+def _on_this_machine(where: str) -> str:
+    """Folder of the model, also of one that was fetched before; else the id, once its hub has answered.
+
+    One short question without repeats: without a network transformers asks for most of a minute.
+    """
+    if Path(where).is_dir():
+        return where
+    from huggingface_hub import HfApi, try_to_load_from_cache  # transformers brings it
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        kept = try_to_load_from_cache(where, "config.json")
+        if isinstance(kept, str) and _has_weights(Path(kept).parent):
+            return str(Path(kept).parent)
+        HfApi().model_info(where, timeout=_ANSWER_S)
+    except HFValidationError:
+        why = "and it is no Hugging Face id"
+    except RepositoryNotFoundError:
+        why = "and Hugging Face has no such model, or keeps it private"
+    except Exception as error:  # of whatever HTTP library the hub uses
+        why = f"no such model was fetched before, and Hugging Face cannot be reached ({type(error).__name__})"
+    else:
+        return where
+    raise BiasError(f"--features {where}: cannot be loaded: there is no such folder, {why}; give a folder with the "
+                    "config.json and safetensors of a vision model, or a .onnx file")
+
+
+def _has_weights(folder: Path) -> bool:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    return all((folder / name).is_file() for name in set(json.loads(index.read_bytes())["weight_map"].values()))
+
+
 def load_features(spec: str | None) -> Features:
     """The module of `--features`: None is the filter bank. Raises BiasError."""
     if spec is None:
@@ -194,4 +231,5 @@ def _triple(values: Any, fallback: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]
+    """The message in one line; a long one ends at a whole word."""
+    return textwrap.shorten(str(error), 160, placeholder=" ...")

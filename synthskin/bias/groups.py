@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,12 +19,15 @@ from numpy.typing import NDArray
 
 from synthskin.bias.errors import BiasError
 from synthskin.conventions import ita_class
+from synthskin.dataset.format import ROW_KEYS
 from synthskin.laws import nearest, one_line
 
 #: kind -> (default bins by value, default edges, their names). Tone: light is ITA classes 1-3, dark 4-6 (CIRCLe).
 _TONE: Final[dict[str, tuple[Any, ...]]] = {"light": (1, 2, 3), "dark": (4, 5, 6)}
 _HAIR_EDGES: Final = (0.005, 0.05)  # share of the pixels: next to none, some, dense; by design
-_NUMBERS: Final = ("ita", "contrast", "hair", "size")
+NUMBERS: Final = ("ita", "contrast", "hair", "size")
+KINDS: Final = ("tone", "ita", "contrast", "class", "hair", "size", "device", "artefact:NAME", "params:group.field")
+MEASURED: Final = ("tone", *NUMBERS)  # on the picture, where the row has no value
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def make_grouping(
         chosen = bins or _TONE
         labels = [_in_bins(value, chosen) for value in values]
         order = [name for name in chosen if name in set(labels)]
-    elif edges or quantiles is not None or by in _NUMBERS or _numeric(values):
+    elif edges or quantiles is not None or by in NUMBERS or _numeric(values):
         found = np.array([float(v) for v in values if v is not None])
         if edges or (by == "hair" and quantiles is None):
             bounds = tuple(edges or _HAIR_EDGES)
@@ -117,11 +121,31 @@ def value_of(by: str, row: Mapping[str, Any], measured: Mapping[str, Sequence[fl
             param = param.get(part) if isinstance(param, dict) else None
         return param if isinstance(param, (int, float, str)) else None
     if key not in row:
-        kinds = ("tone", "ita", "contrast", "class", "hair", "size", "device", "artefact:NAME", "params:group.field")
-        raise BiasError(f"groups: by = \"{one_line(by)}\"{nearest(by, kinds)}: allowed are {', '.join(kinds)} or a key "
-                        "of metadata.jsonl")
+        raise BiasError(f"groups: {_unknown(by)}")
     value = row[key]
     return value if isinstance(value, (int, float, str)) else None
+
+
+def check_by(by: str) -> None:
+    """Raise BiasError on what no row is ever grouped by."""
+    if by not in KINDS and by not in ROW_KEYS and not re.fullmatch(r"artefact:.+|params:[^.]+(\.[^.]+)+", by):
+        raise BiasError(_unknown(by))
+
+
+def _unknown(by: str) -> str:
+    return (f"by = \"{one_line(by)}\"{nearest(by, KINDS)}: allowed are {', '.join(KINDS)} or a key of metadata.jsonl")
+
+
+def fixed_names(by: str, bins: Mapping[str, Sequence[Any]], edges: Sequence[float], quantiles: int | None,
+                names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the groups that `make_grouping` gives, as far as they are known without data; else ()."""
+    if bins or (by == "tone" and not edges and quantiles is None):
+        return tuple(bins or _TONE)
+    if names or edges:
+        return tuple(names) or _names(edges, by, False)
+    if by in NUMBERS and quantiles in (None, 3):
+        return _names((0.0, 0.0), by, True)
+    return (f"with {by[9:]}", f"without {by[9:]}") if by.startswith("artefact:") else ()
 
 
 def clusters_of(rows: Sequence[Mapping[str, Any]], home: Sequence[str] | None = None) -> list[str]:

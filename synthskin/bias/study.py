@@ -11,6 +11,7 @@ and the data, so a study that was killed and continued ends with the same result
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -19,26 +20,32 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from synthskin import __version__
 from synthskin.bias import study_scores as scores_of
 from synthskin.bias.errors import BiasError
+from synthskin.bias.folders import check_folder, new_folder
+from synthskin.bias.groups import MEASURED
 from synthskin.bias.study_data import (
     Parts,
     Pictures,
     check_leaks,
     chosen,
     load_pictures,
+    load_rows,
     split,
     test_positions,
     train_positions,
 )
 from synthskin.bias.study_file import StudySpec
 from synthskin.dataset.reader import Progress
-from synthskin.files import LOCK, FolderLock, json_bytes, write_whole
+from synthskin.files import LOCK, FolderLock, json_bytes, read_json, write_whole
+
+if TYPE_CHECKING:
+    from synthskin.bias.study_train import Source
 
 OURS: Final = ("study.json", "runs", "results.json", "results.csv", "report.html", "data", LOCK)
 MakeProgress = Callable[[str, str], Progress]  # (verb, unit)
@@ -60,18 +67,23 @@ def run_study(spec: StudySpec, folders: Mapping[str, Path], out: Path, progress:
 
     Raises BiasError on data that do not fit the study and on a folder `out` that holds something else.
     """
-    prepare(out)
-    with _locked(out):
-        if overwrite:
-            for name in OURS:
-                if name not in ("data", LOCK):
-                    _remove(out / name)
+    check_out(out)
+    check_given(spec, {name: folders[name] for name in _used(spec)})
+    with new_folder(out), _locked(out):
         sets = {name: load_pictures(spec, name, folders[name], progress and progress(f"reading {name},", "pictures"))
                 for name in _used(spec)}
         repeats = [{name: split(spec, data, r) for name, data in sets.items()} for r in range(spec.split.repeats)]
         for parts in repeats:
             check_leaks(spec, sets, parts)
         _check_tests(spec, sets, repeats)
+        _check_arms(spec, sets, repeats)
+        if overwrite:
+            for name in reversed(OURS):  # study.json last: by it the folder is known as ours
+                if name not in ("data", LOCK):
+                    _remove(out / name)
+        for arm in spec.arms:
+            for seed in spec.seeds:
+                _same(_folder(out, arm, seed), _identity(spec, arm, seed, sets))
         told = {"study": spec.model_dump(), "data": _hashes(sets), "versions": versions()}
         write_whole(out / "study.json", json_bytes(_finite(told)), BiasError)
         made = 0
@@ -90,18 +102,29 @@ def run_study(spec: StudySpec, folders: Mapping[str, Path], out: Path, progress:
     return StudyResult(out, made, len(spec.arms) * len(spec.seeds) - made, results)
 
 
-def prepare(out: Path) -> None:
-    """Make the folder; raises BiasError where it is a file or holds what no study writes."""
-    if out.exists() and not out.is_dir():
-        raise BiasError(f"{out}: is a file; give a folder for the study")
-    strange = sorted(p.name for p in out.iterdir() if p.name not in OURS and not p.name.startswith(".")) if (
-        out.is_dir()) else []
-    if strange:
-        raise BiasError(f"{out}: holds {strange[0][:60]!r}, which is no part of a study; choose another --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BiasError(f"{out}: cannot be made: {error.strerror}") from None
+def check_out(out: Path) -> None:
+    """Raise BiasError where a study cannot write into `out`, or it holds what no study writes."""
+    check_folder(out, OURS, "a study", _strange)
+
+
+def _strange(out: Path) -> str | None:
+    """The first of our names in the folder, where study.json, which is written before them, is none of a study."""
+    with contextlib.suppress(BiasError):
+        if "study" in read_json(out / "study.json", BiasError):
+            return None
+    return next((name for name in OURS if name not in ("data", LOCK) and (out / name).exists()), None)
+
+
+def check_given(spec: StudySpec, folders: Mapping[str, Path]) -> None:
+    """What the rows of sets that are there already show, before anything is rendered or read: too few pictures that
+    can be used, parts that would be too small, classes and groups without a picture. Raises BiasError, DatasetError."""
+    from synthskin.bias.study_train import device_of
+
+    device_of(spec.training.device)
+    sets = {name: load_rows(spec, name, folders[name]) for name in _used(spec) if name in folders}
+    repeats = [{name: split(spec, data, r) for name, data in sets.items()} for r in range(spec.split.repeats)]
+    _check_tests(spec, sets, repeats, measured=False)
+    _check_arms(spec, sets, repeats, masks=False)
 
 
 def _locked(out: Path) -> FolderLock:
@@ -128,11 +151,17 @@ def _used(spec: StudySpec) -> list[str]:
     return list(dict.fromkeys([*names, spec.validation_data]))
 
 
-def _check_tests(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[dict[str, Parts]]) -> None:
-    """Every class must be there in the tests, and every grouping must find its groups, before hours of training."""
+def _check_tests(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[dict[str, Parts]],
+                 measured: bool = True) -> None:
+    """Every class must be there in the tests, and every grouping must find its groups, before hours of training.
+
+    measured   the sets hold what is measured on pictures; without it only groupings by a row's own value are looked at
+    """
     from synthskin.bias.study_results import grouping_of
 
     for name, test in spec.tests.items():
+        if test.data not in sets:
+            continue
         data = sets[test.data]
         for parts in repeats:
             at = test_positions(spec, name, data, parts[test.data])
@@ -144,7 +173,21 @@ def _check_tests(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[di
                         raise BiasError(f"[tests.{name}] {data.folder}: none of the {len(at)} pictures is "
                                         f"{', '.join(which)}; both sides are needed for AUC and sensitivity")
             for kind in spec.groups_of(name):
-                grouping_of(spec, kind, data, at)
+                if measured or spec.groups[kind].by not in MEASURED:
+                    grouping_of(spec, kind, data, at)
+
+
+def _check_arms(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[dict[str, Parts]], masks: bool = True
+                ) -> None:
+    """Every arm must have as many pictures as it asks for, and among them each class, or a lesion (with `masks`)."""
+    from synthskin.bias.study_train import class_weights
+
+    for arm, declared in spec.arms.items():
+        whole = all(use.data in sets for use in declared.use) and (masks or spec.task == "classification")
+        for parts in repeats:
+            sources = _sources(spec, arm, sets, parts)
+            if whole:
+                class_weights(spec, declared, arm, sources)
 
 
 def _hashes(sets: Mapping[str, Pictures]) -> dict[str, Any]:
@@ -167,21 +210,15 @@ def _identity(spec: StudySpec, arm: str, seed: int, sets: Mapping[str, Pictures]
 def _one(spec: StudySpec, arm: str, seed: int, sets: Mapping[str, Pictures], parts: Mapping[str, Parts], out: Path,
          progress: MakeProgress | None) -> int:
     """Make one training with its scores, unless it is there whole; 1 if it was made."""
-    folder = out / "runs" / arm / f"seed{seed}"
+    folder = _folder(out, arm, seed)
     identity = _identity(spec, arm, seed, sets)
     if _whole(folder, identity):
         return 0
-    from synthskin.bias.study_train import Source, degraded, predict, train
+    from synthskin.bias.study_train import degraded, predict, train
 
     started = time.monotonic()
-    sources = []
-    for use in spec.arms[arm].use:
-        data = sets[use.data]
-        at = train_positions(spec, use.data, use.part, parts[use.data])
-        at = chosen(at, use.n, data, spec.split.seed, f"[arms.{arm}] use {use.data}")
-        sources.append((data, at, use.share))
-    total = sum(len(at) for _, at, _ in sources)
-    network = train(spec, arm, [Source(d, at, len(at) / total if s is None else s) for d, at, s in sources], seed,
+    sources = _sources(spec, arm, sets, parts)
+    network = train(spec, arm, sources, seed,
                     progress and progress(f"training {arm}, seed {seed},", "steps"))
     data = sets[spec.validation_data]
     at = parts[spec.validation_data].validation
@@ -196,21 +233,48 @@ def _one(spec: StudySpec, arm: str, seed: int, sets: Mapping[str, Pictures], par
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "scores.npz", content, BiasError)
     done = {"identity": identity, "sha256": hashlib.sha256(content).hexdigest(), "threshold": threshold,
-            "trained_on": {d.name: len(at) for d, at, _ in sources}, "seconds": round(time.monotonic() - started, 1)}
+            "trained_on": {source.data.name: len(source.positions) for source in sources},
+            "seconds": round(time.monotonic() - started, 1)}
     write_whole(folder / "done.json", json_bytes(_finite(done)), BiasError)
     return 1
 
 
-def _whole(folder: Path, identity: dict[str, Any]) -> bool:
-    """Is the run there, complete and of these settings? Raises BiasError where it is of others."""
+def _sources(spec: StudySpec, arm: str, sets: Mapping[str, Pictures], parts: Mapping[str, Parts]) -> list[Source]:
+    """The pictures of an arm, of those of its sets that are in `sets`."""
+    from synthskin.bias.study_train import Source
+
+    found = []
+    for use in spec.arms[arm].use:
+        if use.data in sets:
+            data = sets[use.data]
+            at = train_positions(spec, use.data, use.part, parts[use.data])
+            found.append((data, chosen(at, use.n, data, spec.split.seed, f"[arms.{arm}] use {use.data}"), use.share))
+    total = sum(len(at) for _, at, _ in found)
+    return [Source(data, at, len(at) / total if share is None else share) for data, at, share in found]
+
+
+def _folder(out: Path, arm: str, seed: int) -> Path:
+    return out / "runs" / arm / f"seed{seed}"
+
+
+def _same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """What done.json says of the run, None where it is not there; raises BiasError where it is of other settings."""
     done = _done(folder)
     if done is None:
-        return False
+        return None
     before, now = done.get("identity"), json.loads(json.dumps(identity))
     if before != now:
         key = next((k for k in now if not isinstance(before, dict) or before.get(k) != now[k]), "settings")
         raise BiasError(f"{folder}: was made with another '{key}'; choose another --out, or give --overwrite to make "
                         "all of it again")
+    return done
+
+
+def _whole(folder: Path, identity: dict[str, Any]) -> bool:
+    """Is the run there, complete and of these settings? Raises BiasError where it is of others."""
+    done = _same(folder, identity)
+    if done is None:
+        return False
     try:
         return hashlib.sha256((folder / "scores.npz").read_bytes()).hexdigest() == done.get("sha256")
     except OSError:
@@ -228,9 +292,9 @@ def _done(folder: Path) -> dict[str, Any] | None:
 def _tables(spec: StudySpec, sets: Mapping[str, Pictures], out: Path
             ) -> tuple[dict[str, scores_of.Table], dict[str, list[dict[str, Any]]]]:
     """(test -> table, arm -> for each seed the arrays on disk)."""
-    runs = {arm: [scores_of.from_file(out / "runs" / arm / f"seed{seed}" / "scores.npz") for seed in spec.seeds]
+    runs = {arm: [scores_of.from_file(_folder(out, arm, seed) / "scores.npz") for seed in spec.seeds]
             for arm in spec.arms}
-    thresholds = {arm: [float((_done(out / "runs" / arm / f"seed{seed}") or {})["threshold"]) for seed in spec.seeds]
+    thresholds = {arm: [float((_done(_folder(out, arm, seed)) or {})["threshold"]) for seed in spec.seeds]
                   for arm in spec.arms}
     tables = {}
     for test in spec.tests:

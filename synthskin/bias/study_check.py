@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from synthskin.bias.errors import BiasError
+from synthskin.bias.groups import NUMBERS, check_by, fixed_names
 from synthskin.bias.metrics import choose_threshold
-from synthskin.bias.study_file import CLASSIFIERS, LABELS, METRICS, NAME, SEGMENTERS, StudySpec
+from synthskin.bias.study_file import CLASSIFIERS, LABELS, METRICS, NAME, SEGMENTED_PX, SEGMENTERS, Group, StudySpec
 from synthskin.conventions import ARTEFACTS
+from synthskin.dataset.format import ROW_KEYS
 from synthskin.laws import nearest, one_line
 
 
@@ -53,17 +55,32 @@ def check_study(spec: StudySpec, where: str) -> None:
     elif spec.threshold not in ("half", "dice") and not isinstance(spec.threshold, float):
         raise BiasError(f"{where}: threshold = {one_line(repr(spec.threshold))}: allowed for masks are half, dice (the "
                         "best mean Dice on validation) or a number such as 0.4")
+    if spec.task == "segmentation" and spec.size_px % SEGMENTED_PX:
+        raise BiasError(f"{where}: size_px = {spec.size_px}: a multiple of {SEGMENTED_PX} is needed for segmentation")
+    for name, data in spec.data.items():
+        for key in data.where:
+            if not key.startswith("params:"):
+                known(key, ROW_KEYS, f"[data.{name}] where")
     for name, group in spec.groups.items():
+        try:
+            check_by(group.by)
+        except BiasError as error:
+            raise BiasError(f"{where}: [groups.{name}] {error}") from None
         if sum((bool(group.bins), bool(group.edges), group.quantiles is not None)) > 1:
             raise BiasError(f"{where}: [groups.{name}]: give bins, edges or quantiles, not several")
         if group.pair and len(set(group.pair)) != 2:
             raise BiasError(f"{where}: [groups.{name}] pair = {group.pair}: two different groups are needed")
         if group.edges and (len(group.names) not in (0, len(group.edges) + 1) or group.edges != sorted(group.edges)):
             raise BiasError(f"{where}: [groups.{name}]: edges rise, and names are one more than edges")
+        cut = group.quantiles or 3  # without bins and edges
+        if group.names and not group.edges and (group.quantiles or (group.by in NUMBERS and not group.bins)) and (
+                len(group.names) != cut):
+            raise BiasError(f"{where}: [groups.{name}] names: {len(group.names)} came, {cut} are needed, one for each "
+                            f"of the {cut} parts")
         for only in group.tests:
             known(only, spec.tests, f"[groups.{name}] tests")
-        for side in group.pair if group.bins or group.names else []:
-            known(side, list(group.bins) or group.names, f"[groups.{name}] pair")
+        for side in group.pair if _names(group) else []:
+            known(side, _names(group), f"[groups.{name}] pair")
     _check_primary(spec, where, known)
 
 
@@ -98,6 +115,10 @@ def _check_primary(spec: StudySpec, where: str, known: Any) -> None:
         raise BiasError(f"{where}: [primary]: give arms = [a, b] (their difference; with `of` and one of `groups` in "
                         "that group, with two the change of their gap), or arm with `of` and groups = [a, b]")
     group = spec.groups.get(p.of) if p.of is not None else None
-    if group is not None and (group.bins or group.names):
+    if group is not None and _names(group):
         for name in p.groups:
-            known(name, list(group.bins) or group.names, "[primary] group")
+            known(name, _names(group), "[primary] group")
+
+
+def _names(group: Group) -> tuple[str, ...]:
+    return fixed_names(group.by, group.bins, group.edges, group.quantiles, group.names)

@@ -20,7 +20,7 @@ from synthskin.bias.statistics import frozen
 from synthskin.bias.study_file import StudySpec
 from synthskin.conventions import HEALTHY
 from synthskin.dataset.format import DatasetError
-from synthskin.dataset.reader import Progress, open_dataset, safe_path
+from synthskin.dataset.reader import Dataset, Progress, open_dataset, safe_path
 from synthskin.laws import nearest, one_line
 
 MASKED: Final = ("exact", "inherited", "human")  # mask_status that may be learnt from and tested on
@@ -63,9 +63,7 @@ class Pictures:
 
 def load_pictures(spec: StudySpec, name: str, folder: Path, progress: Progress | None = None) -> Pictures:
     """Read what the study needs of the set `name`; raises BiasError or DatasetError naming the file."""
-    data = open_dataset(folder)
-    kept, left_out = _choose(spec, name, folder, data.rows)
-    _room(len(kept), spec.size_px, f"[data.{name}] {folder}")
+    data, kept, left_out = _usable(spec, name, folder)
     n, s = len(kept), spec.size_px
     images, masks = np.zeros((n, 3, s, s), np.uint8), np.zeros((n, s, s), bool)
     measured = {key: np.full(n, np.nan) for key in ("hair", "size", "ita", "contrast")}
@@ -105,6 +103,22 @@ def load_pictures(spec: StudySpec, name: str, folder: Path, progress: Progress |
     kept_measures = {key: frozen(values) for key, values in measured.items()}
     return Pictures(name, str(folder), tuple(kept), frozen(images), frozen(masks), frozen(labels), kept_measures,
                     tuple(clusters_of(kept, [name] * n)), tuple(hashes), whole.hexdigest(), facts)
+
+
+def load_rows(spec: StudySpec, name: str, folder: Path) -> Pictures:
+    """The set without pictures, hashes and measures: what splits, classes and counts need. Raises as load_pictures."""
+    _, kept, left_out = _usable(spec, name, folder)
+    n, s = len(kept), spec.size_px
+    return Pictures(name, str(folder), tuple(kept), np.zeros((0, 3, s, s), np.uint8), np.zeros((0, s, s), bool),
+                    np.array([_label(spec, row) for row in kept], np.int64), {}, tuple(clusters_of(kept, [name] * n)),
+                    ("",) * n, "", {"left_out": left_out})
+
+
+def _usable(spec: StudySpec, name: str, folder: Path) -> tuple[Dataset, list[dict[str, Any]], dict[str, int]]:
+    data = open_dataset(folder)
+    kept, left_out = _choose(spec, name, folder, data.rows)
+    _room(len(kept), spec.size_px, f"[data.{name}] {folder}")
+    return data, kept, left_out
 
 
 def _choose(spec: StudySpec, name: str, folder: Path, rows: Sequence[dict[str, Any]]

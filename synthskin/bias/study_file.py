@@ -22,6 +22,7 @@ from synthskin.laws import nearest, one_line
 MAX_BYTES: Final = 1_000_000
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SEGMENTERS: Final = ("residual_unet", "unet", "attention_unet")  # the first is the default
+SEGMENTED_PX: Final = 32  # sides of masks are multiples of it: the networks halve them five times
 CLASSIFIERS: Final = ("small", "densenet121")
 METRICS: Final[dict[str, tuple[str, ...]]] = {
     "segmentation": ("dice", "iou", "sensitivity", "specificity", "brier", "ece"),

@@ -47,8 +47,6 @@ def build(spec: StudySpec, seed: int) -> nn.Module:
             from synthskin.classify.networks import build_network
 
             return build_network(name or "small", len(spec.classes), seed)
-        if spec.size_px % 32:
-            raise BiasError(f"size_px = {spec.size_px}: a multiple of 32 is needed for segmentation")
         if name in ("", "residual_unet"):  # that of synthskin.segment, narrower
             from synthskin.segment.network import build_network as residual
 
@@ -65,10 +63,10 @@ def train(spec: StudySpec, arm_name: str, sources: Sequence[Source], seed: int, 
           ) -> nn.Module:
     """Fit the arm; raises BiasError where it cannot learn (a class without pictures, a loss that is no number)."""
     arm, t = spec.arms[arm_name], spec.training
-    device = _device(t.device)
+    device = device_of(t.device)
     key = _key(spec.name, arm_name, seed)
     network = build(spec, key).to(device)
-    weights = _class_weights(spec, arm, arm_name, sources).to(device)
+    weights = class_weights(spec, arm, arm_name, sources).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), t.learning_rate, weight_decay=t.weight_decay)
     batches = Batches(spec, arm, sources, key)
     with _repeatable(t.threads, device):
@@ -194,7 +192,8 @@ def _loss(spec: StudySpec, arm: Arm, network: nn.Module, images: Tensor, masks: 
     return F.cross_entropy(found, labels, weights) + regulariser
 
 
-def _class_weights(spec: StudySpec, arm: Arm, name: str, sources: Sequence[Source]) -> Tensor:
+def class_weights(spec: StudySpec, arm: Arm, name: str, sources: Sequence[Source]) -> Tensor:
+    """Of the loss; raises BiasError where there is nothing to learn."""
     if spec.task == "segmentation":
         lesions = sum(int(source.data.masks[source.positions].any((1, 2)).sum()) for source in sources)
         if lesions == 0:
@@ -253,7 +252,8 @@ def _key(*parts: Any) -> int:
     return int.from_bytes(hashlib.sha256("|".join(map(str, parts)).encode()).digest()[:6], "big")
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Raises BiasError on a GPU that is not there."""
     if name == "cuda" and not torch.cuda.is_available():
         raise BiasError("[training] device = \"cuda\": no GPU was found; give auto or cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -31,6 +31,7 @@ U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 LUMINANCE: Final = (0.2126729, 0.7151522, 0.0721750)  # IEC 61966-2-1
+WCAG: Final = ("linear", "encoded")  # ways to take the contrast ratio
 LEAST_SIDE_PX: Final = 32
 LEAST_SKIN_PX: Final = 60
 LEAST_SKIN: Final = 0.01  # share of the picture
@@ -363,5 +364,5 @@ def _check(image: Any, mask: Any, hair: Any, optics: str | None, wcag: str) -> N
             raise BiasError(f"{name} {np.shape(value)} does not fit the picture {image.shape[:2]}")
     if optics is not None and optics not in DERMOSCOPIC_TYPES:
         raise BiasError(f"optics={optics!r}: {', '.join(DERMOSCOPIC_TYPES)} or None is allowed")
-    if wcag not in ("linear", "encoded"):
-        raise BiasError(f"wcag={wcag!r}: linear or encoded is allowed")
+    if wcag not in WCAG:
+        raise BiasError(f"wcag={wcag!r}: {' or '.join(WCAG)} is allowed")

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthskin.bias.errors import BiasError
-from synthskin.bias.tone import Camera, MissingToolError, Tone, measure_tone
+from synthskin.bias.tone import WCAG, Camera, MissingToolError, Tone, measure_tone
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.photo import ENDINGS, load_mask, load_photo
 from synthskin.dataset.reader import open_dataset, safe_path
+from synthskin.laws import one_line
 
 #: Camera of a row, or None where it is not known.
 CameraOf = Callable[[dict[str, Any]], Camera | None]
@@ -59,12 +60,21 @@ class Measured:
         return counts
 
 
+def check_wcag(wcag: str) -> None:
+    """Raise BiasError on another --wcag than there is."""
+    if wcag not in WCAG:
+        raise BiasError(f"--wcag {one_line(wcag)}: allowed are {', '.join(WCAG)}")
+
+
 def find_sources(paths: Sequence[Path], masks: Path | None = None, camera_of: CameraOf | None = None) -> list[Source]:
     """Pictures of files, folders and sets; `masks` is a folder of masks that carry their pictures' names.
 
     camera_of   tells the camera of a set's row, as `synthskin.cameras.camera_of_row` does; without it none is known
     Raises BiasError where there is no picture, DatasetError where a set is broken.
     """
+    if masks is not None and not masks.is_dir():
+        raise BiasError(f"--masks {masks}: {'is no' if masks.exists() else 'there is no such'} folder; give the folder "
+                        "of the lesion masks, or leave it out")
     found: list[Source] = []
     for path in paths:
         if not path.exists():

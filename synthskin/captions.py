@@ -124,10 +124,13 @@ class Facts:
 
     @staticmethod
     def of(
-        row: dict[str, Any], mask: NDArray[np.uint8] | None, hair: NDArray[np.uint8] | None,
-        image: NDArray[np.uint8]
+        row: dict[str, Any], mask: NDArray[np.uint8] | None, hair: NDArray[np.uint8] | None = None,
+        image: NDArray[np.uint8] | None = None,
     ) -> Facts:
-        """Facts of a row (all keys but caption are used), its masks (h, w) of 0 and 255, and the picture (h, w, 3)."""
+        """Facts of a row (all keys but caption are used), its masks (h, w) of 0 and 255, and the picture (h, w, 3).
+
+        Without the picture nothing is known of what hair shows, and nothing is said of it.
+        """
         params = json.loads(row["params"])
         camera = params.get("camera", {})
         view_mm = camera.get("field_of_view_mm") if isinstance(camera, dict) else None
@@ -157,7 +160,7 @@ class Facts:
             structures=_seen(row["attributes"], kind, row["attributes_delta_e"]),
             artefacts=tuple(row["artefacts"]),
             ink=_INK_WORDS.get(str(artefacts.get("ink_colour")), "") if isinstance(artefacts, dict) else "",
-            hair_share=None if hair is None else seen_hair(image, hair),
+            hair_share=None if hair is None or image is None else seen_hair(image, hair),
             hairless=hair is not None and not hair.any(),
             lesions=len(row["lesions"]),
         )

@@ -120,11 +120,11 @@ def test_what_is_not_known_is_not_said():
     sample = make_sample(RECORD, RENDERED)
     row = sample.row | {"mask_status": "none", "bbox": [], "ita_class": None, "visible_delta_e": None, "params": "{}",
                         "attributes": [], "modality": None, "dermoscopic_type": None}
-    of = Facts.of(row, None, None, RENDERED.image)
+    of = Facts.of(row, None)
     assert caption(of, varied=False) == "Picture of a melanocytic nevus."
     asked = [entry["question"] for entry in questions(of, varied=False)]
     assert asked == ["What is the diagnosis?", "Is the lesion malignant?"]
-    unknown = Facts.of(row | {"diagnosis": None}, None, None, RENDERED.image)
+    unknown = Facts.of(row | {"diagnosis": None}, None)
     assert caption(unknown, varied=False) == "Picture of a skin lesion."
 
 

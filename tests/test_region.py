@@ -91,7 +91,7 @@ def test_a_row_has_a_box_and_a_class_a_lesion(grown):
         rows, columns = np.nonzero(label == number)
         assert (x, y, x + w, y + h) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     assert f"instances/{RECORD.index:06d}.png" in encode_sample(sample).files
-    facts = Facts.of(sample.row, sample.mask, sample.hair)
+    facts = Facts.of(sample.row, sample.mask, sample.hair, sample.image)
     assert f"{len(kinds)} lesions" in caption(facts) and "a melanoma" in caption(facts)
     asked = {q["question"]: q["answer"] for q in questions(facts, varied=False)}
     assert asked["How many lesions does the picture show?"] == str(len(kinds))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from interrupt import InterruptAt
 from PIL import Image
@@ -315,6 +316,7 @@ ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.
 
 
 @given(st.sampled_from(sorted(GOOD)), ANY)
+@example("data", {"": math.nan})
 @settings(max_examples=300)
 def test_any_card_is_read_or_refused(key, value):
     assert parse_card(GOOD).classes == ("MEL", "NV")

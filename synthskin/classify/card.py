@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -110,6 +111,11 @@ def parse_card(data: dict[str, Any], name: str = CARD) -> ModelCard:
             raise bad(key, "an object")
     if not isinstance(data["history"], list) or not all(isinstance(v, dict) for v in data["history"]):
         raise bad("history", "a list of objects")
+    for key in ("data", "metrics", "options", "history"):
+        try:
+            json.dumps(data[key], allow_nan=False)
+        except (ValueError, TypeError, RecursionError):
+            raise bad(key, "JSON without NaN or infinity") from None
     for key in ("synthskin_version", "intended_use"):
         if not isinstance(data[key], str):
             raise bad(key, "a text")

@@ -69,6 +69,12 @@ def renders(folder: Path, size: int, kinds: set[str]) -> tuple[alike.Group, list
     return group, rows, overlap, sides
 
 
+def grey_skin(group: alike.Group) -> tuple[float, float]:
+    """Shares of the pictures whose mean skin has a chroma under 6, and an a* under 0.5."""
+    a, b = (np.array([table[f"skin.{c}.mean"] for table in group.statistics]) for c in "ab")
+    return float((np.hypot(a, b) < 6).mean()), float((a < 0.5).mean())
+
+
 def among(folder: Path, half: str, size: int, kinds: set[str]) -> None:
     """Print the linear AUC of photographs against photographs of the same archive."""
     real = photographs(folder, half, size, kinds)
@@ -162,6 +168,9 @@ def main() -> None:
     for name, auc in (("linear, all", linear), ("linear, colour", colour), ("linear, texture", texture), ("CNN", cnn)):
         if auc is not None:
             print(f"AUC {name:16} {auc.auc:.3f}  ({auc.low:.3f} to {auc.high:.3f})")
+    grey = [grey_skin(group) for group in (real, made)]
+    print("skin without colour (photographs, renders): chroma under 6 in "
+          f"{grey[0][0]:.1%}, {grey[1][0]:.1%}; a* under 0.5 in {grey[0][1]:.1%}, {grey[1][1]:.1%}")
     print("distances  " + "  ".join(f"{k} {v:.2f}" for k, v in apart.items()))
     if overlap:
         print(f"automatic against exact masks of the renders: IoU median {np.median(overlap):.2f}, "
@@ -188,6 +197,7 @@ def main() -> None:
                   "set_hash": rows[0]["set_hash"], "linear": linear.to_dict(), "linear_colour": colour.to_dict(),
                   "linear_texture": texture.to_dict(), "cnn": None if cnn is None else cnn.to_dict(),
                   "distances": {k: round(v, 4) for k, v in apart.items()},
+                  "grey_skin": {"photographs": grey[0], "renders": grey[1]},
                   "automatic_mask_iou_median": round(float(np.median(overlap)), 4) if overlap else None,
                   "giveaways": [{"name": g.name, "auc": round(g.auc, 4), "effect": round(g.effect, 3),
                                  "photographs": [round(g.first, 4), round(g.first_sd, 4)],

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from synthskin.bias.compare_statistics import CHANNELS, SPECTRUM_BANDS, statistics
 from synthskin.bias.errors import BiasError
+from synthskin.bias.groups import connected
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -117,20 +118,12 @@ def together(first: Group, second: Group) -> list[str]:
     """For every picture, first set first, the name of what it belongs to: pictures of one group, in whichever set, or
     of equal pixels, however indirectly."""
     groups = (*first.groups, *second.groups)
-    pixels = [sha256(image.tobytes()).digest() for image in (*first.images, *second.images)]
-    parent = {name: name for name in groups}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    seen: dict[bytes, str] = {}
-    for name, digest in zip(groups, pixels, strict=True):
-        low, high = sorted((root(name), root(seen.setdefault(digest, name))))
-        parent[high] = low
-    return [root(name) for name in groups]
+    pixels = [sha256(image.tobytes()).hexdigest() for image in (*first.images, *second.images)]
+    roots = connected([(f"group {name}", f"pixels {digest}") for name, digest in zip(groups, pixels, strict=True)])
+    least: dict[int, str] = {}
+    for name, root in zip(groups, roots, strict=True):
+        least[root] = min(name, least.get(root, name))
+    return [least[root] for root in roots]
 
 
 def _parts(first: Group, second: Group) -> tuple[list[str], list[list[str]]]:

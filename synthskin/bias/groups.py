@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -148,12 +148,9 @@ def fixed_names(by: str, bins: Mapping[str, Sequence[Any]], edges: Sequence[floa
     return (f"with {by[9:]}", f"without {by[9:]}") if by.startswith("artefact:") else ()
 
 
-def clusters_of(rows: Sequence[Mapping[str, Any]], home: Sequence[str] | None = None) -> list[str]:
-    """For each case the name of its cluster: cases that share a patient, lesion or group_id, however indirectly.
-
-    home   name of each case's data set: a case without any id stands alone, under set and file name.
-    """
-    parent = list(range(len(rows)))
+def connected(names: Sequence[Iterable[str]]) -> list[int]:
+    """For each case the number of one that stands for all it is tied to by a name, however indirectly."""
+    parent = list(range(len(names)))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -162,14 +159,23 @@ def clusters_of(rows: Sequence[Mapping[str, Any]], home: Sequence[str] | None = 
         return i
 
     first: dict[str, int] = {}
-    for i, row in enumerate(rows):
-        for name in ids_of(row):
+    for i, own in enumerate(names):
+        for name in own:
             parent[root(i)] = root(first.setdefault(name, i))
+    return [root(i) for i in range(len(names))]
+
+
+def clusters_of(rows: Sequence[Mapping[str, Any]], home: Sequence[str] | None = None) -> list[str]:
+    """For each case the name of its cluster: cases that share a patient, lesion or group_id, however indirectly.
+
+    home   name of each case's data set: a case without any id stands alone, under set and file name.
+    """
+    roots = connected([ids_of(row) for row in rows])
     names: dict[int, str] = {}
     result = []
     for i, row in enumerate(rows):
         own = ids_of(row)
-        result.append(names.setdefault(root(i), own[0] if own else f"{home[i] if home else ''}/{row['file_name']}"))
+        result.append(names.setdefault(roots[i], own[0] if own else f"{home[i] if home else ''}/{row['file_name']}"))
     return result
 
 

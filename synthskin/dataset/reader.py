@@ -266,11 +266,14 @@ def bounding_box(mask: NDArray[Any]) -> list[int]:
 
 def longest_px(mask: NDArray[Any]) -> float:
     """Largest distance between two points of the mask's pixels, in pixels; 0 of an empty mask."""
+    from scipy.spatial import ConvexHull
+    from scipy.spatial.distance import pdist
+
     rows = np.flatnonzero((mask > 0).any(axis=1))
     if not len(rows):
         return 0.0
     inside = mask[rows] > 0
     left, right = inside.argmax(axis=1), mask.shape[1] - inside[:, ::-1].argmax(axis=1)
-    points = np.array([(x, y + dy) for y, x0, x1 in zip(rows, left, right, strict=True) for x in (x0, x1)
-                       for dy in (0, 1)], float)  # the farthest pair lies on the hull, so among these
-    return max(float(np.hypot(*(points - point).T).max()) for point in points)
+    x, y = np.concatenate([left, left, right, right]), np.concatenate([rows, rows + 1] * 2)
+    corners = np.stack([x, y], axis=1)
+    return float(pdist(corners[ConvexHull(corners).vertices]).max())

@@ -28,7 +28,7 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 LUMINANCE: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 D65_MIRED: Final = 153.75  # 1e6 / 6504 K
-LIGHT_SKIN: Final = np.array([0.441, 0.289, 0.216])  # linear sRGB over a white tile's, fst1 to fst3: median of 113
+LIGHT_SKIN: Final = np.array([0.441, 0.289, 0.216])  # linear, over a white tile's; as renders of fst1 to fst3 have it
 _FOLDER: Final = Path(__file__).parent
 
 

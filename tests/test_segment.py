@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,71 +14,30 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from standin import FakeEngine, FakeRendered, device
+from segment_sets import make_model, make_set, settings, spot
 
 from synthskin.dataset.format import ROW_KEYS
-from synthskin.dataset.reader import open_dataset, validate
-from synthskin.preset import load_preset
-from synthskin.run import EngineOptions, RunRequest, render_run
+from synthskin.dataset.reader import open_dataset
 from synthskin.segment import SegmentError, load_segmenter
 from synthskin.segment import confidence as conf
 from synthskin.segment.augment import augment
 from synthskin.segment.data import collect, read_item
-from synthskin.segment.files import predict_files, score_sets
 from synthskin.segment.network import CARD, WEIGHTS, build_network, parse_card, working_shape
 from synthskin.segment.predict import default_segmenter, tidy
 from synthskin.segment.settings import TrainSettings
 from synthskin.segment.train import train_segmenter
 
 torch.set_num_threads(1)
-SMALL = (8, 8, 16, 16, 16)
-
-
-def spot(rng, side, radius=None):
-    """(picture, mask) of a brown ellipse on pale skin."""
-    y, x = np.mgrid[:side, :side] / side
-    a, b = (rng.uniform(0.12, 0.3, 2) if radius is None else (radius, radius))
-    u, v = rng.uniform(0.35, 0.65, 2)
-    mask = ((x - u) / a) ** 2 + ((y - v) / b) ** 2 < 1
-    image = np.where(mask[..., None], (120, 75, 55), (225, 185, 165)) + rng.normal(0, 5, (side, side, 3))
-    return image.clip(0, 255).astype(np.uint8), mask
-
-
-class SpotEngine(FakeEngine):
-    def render(self, record):
-        fake = super().render(record)
-        rng = np.random.default_rng(record.index)
-        image, mask = spot(rng, self.options.size_px)
-        mask &= record.diagnosis != "healthy"
-        image[~mask & (fake.mask > 0)] = (225, 185, 165)
-        if record.diagnosis == "healthy":
-            image[:] = (225, 185, 165)
-        data = np.where(mask, 255, 0).astype(np.uint8)
-        return FakeRendered(image, data, np.zeros_like(data), {}, {}, {}, 40.0, 39.0,
-                            None if record.diagnosis == "healthy" else 20.0,
-                            None if record.diagnosis == "healthy" else 1.0, {})
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """24 spots of 64 pixels, and healthy skin."""
-    out = tmp_path_factory.mktemp("sets") / "set"
-    preset = replace(load_preset("fst2"), diagnosis=(("NV", 0.8), ("healthy", 0.2)))
-    preset = preset.with_sets(["hair.count=0"])
-    render_run(RunRequest(preset, 24, 3, out, EngineOptions(size_px=64)), SpotEngine, device)
-    return out
-
-
-def settings(**changes):
-    return TrainSettings(**{"size_px": 64, "steps": 4, "batch": 4, "channels": SMALL, "warmup": 2, **changes})
+    return make_set(tmp_path_factory.mktemp("sets") / "set")
 
 
 @pytest.fixture(scope="module")
 def model(folder, tmp_path_factory):
-    """Trained for 60 steps."""
-    out = tmp_path_factory.mktemp("models") / "model"
-    train_segmenter([folder], out, settings(steps=60, warmup=5, ema=0.9), "cpu")
-    return out
+    return make_model(folder, tmp_path_factory.mktemp("models") / "model")
 
 
 def test_learns_and_writes_its_card(folder, model):
@@ -335,82 +293,6 @@ def test_refuses_damaged_models(model, tmp_path, folder):
 def test_no_card_breaks_the_parser(data):
     with pytest.raises(SegmentError):
         parse_card(data, "card.json")
-
-
-def test_predicts_folders_and_goes_on(model, tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    rng = np.random.default_rng(2)
-    for k in range(4):
-        Image.fromarray(spot(rng, 70 + k)[0]).save(pictures / f"p{k}.jpg")
-    (pictures / "notes.txt").write_text("no picture")
-    seg, out = load_segmenter(model, "cpu"), tmp_path / "out"
-    done = predict_files(seg, [pictures], out, 3, probability=True)
-    assert (done.total, done.made, done.left_out) == (4, 4, {})
-    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
-    assert [row["name"] for row in rows] == ["p0", "p1", "p2", "p3"]
-    mask = np.asarray(Image.open(out / "masks" / "p2.png"))
-    assert mask.shape == (72, 72) and set(np.unique(mask)) <= {0, 255} and (out / "preview.png").is_file()
-    assert rows[2]["area_share"] == pytest.approx((mask > 0).mean(), abs=1e-5)
-    (out / "masks" / "p1.png").unlink()
-    assert predict_files(seg, [pictures], out, 3, probability=True).made == 1
-    (pictures / "p9.png").write_bytes(b"\x89PNG broken")
-    with pytest.raises(SegmentError, match=r"p9\.png.*--skip-bad"):
-        predict_files(seg, [pictures], out)
-    assert list(predict_files(seg, [pictures], out, skip_bad=True).left_out) == [str(pictures / "p9.png")]
-    with pytest.raises(SegmentError, match="another segmenter"):
-        predict_files(default_segmenter("cpu"), [pictures], out)
-    with pytest.raises(SegmentError, match="is not there"):
-        predict_files(seg, [tmp_path / "nothing"], tmp_path / "x")
-
-
-def test_predictions_go_into_a_folder_of_their_own(folder, model, tmp_path):
-    """Masks that somebody drew, or a set, are never written over; a set among pictures is no folder of pictures."""
-    seg, pictures = load_segmenter(model), tmp_path / "p"
-    pictures.mkdir()
-    Image.fromarray(np.full((40, 40, 3), 180, np.uint8)).save(pictures / "a.png")
-    mine = tmp_path / "mine/masks"
-    mine.mkdir(parents=True)
-    (mine / "a.png").write_bytes(b"drawn by hand")
-    for out in (tmp_path / "mine", folder):
-        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-        with pytest.raises(SegmentError, match="holds other files"):
-            predict_files(seg, [pictures], out)
-        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    with pytest.raises(SegmentError, match="a data set among other sources"):
-        predict_files(seg, [pictures, folder], tmp_path / "both")
-    assert not (tmp_path / "both").exists()
-
-
-def test_predicts_a_set_into_a_set(folder, model, tmp_path):
-    seg, out = load_segmenter(model, "cpu"), tmp_path / "out"
-    assert predict_files(seg, [folder], out).made == 24
-    assert validate(out) == []
-    before, after = open_dataset(folder), open_dataset(out)
-    for old, new in zip(before.rows, after.rows, strict=True):
-        assert new["mask_status"] == "predicted" and new["checkpoint"] == seg.sha256
-        assert new["group_id"] == old["group_id"] and new["diagnosis"] == old["diagnosis"]
-        assert new["parents"][-1]["file_name"] == old["file_name"]
-        assert 0 <= json.loads(new["params"])["segmenter_confidence"] <= 1
-    assert predict_files(seg, [folder], out).made == 0
-    rows, figures = score_sets(seg, [folder], ("exact",))
-    assert len(rows) == figures["n"] == 24 and figures["dice"] > 0.5
-    assert set(figures["by_diagnosis"]) == {"NV", "healthy"}
-
-
-def test_commands(folder, model, tmp_path):
-    def call(*arguments):
-        return subprocess.run([sys.executable, "-m", "synthskin.cli", "segmenter", *map(str, arguments)],
-                              capture_output=True, text=True)
-
-    done = call("score", model, folder, "--device", "cpu", "--json")
-    assert done.returncode == 0 and json.loads(done.stdout)["n"] == 24
-    for arguments in (("train", tmp_path / "none", "--out", tmp_path / "m"), ("show", tmp_path / "none"),
-                      ("predict", tmp_path, folder, "--out", tmp_path / "m"),
-                      ("train", folder, "--out", tmp_path / "m", "--size", "100")):
-        done = call(*arguments)
-        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
-        assert not (tmp_path / "m").exists()
 
 
 def test_network_is_small_and_keeps_no_statistics():

@@ -120,45 +120,45 @@ class RayPool:
         self.options = replace(o, device=self.device, threads=threads)
 
     def make(self, missing: list[int], writer: DatasetWriter) -> Iterator[Finished | Failed]:
-        """Render on the cluster; write here, in the order they come."""
+        """Render on the cluster; write here, in the order they come.
+
+        What still runs when this ends early is left to finish, at most two samples a worker, or to end with the job:
+        Ray may end this whole process where it cancels a task that is just done (ray-project/ray, pull 54798).
+        """
         ray = self._ray
         task = ray.remote(**self._share)(_work)
         setting = ray.put((uuid.uuid4().hex, __version__, self._factory, self.options, self._request))
         waiting = collections.deque((index, 1) for index in missing)
         running: dict[Any, tuple[int, int]] = {}
         last = time.monotonic()
-        try:
-            while waiting or running:
-                while waiting and len(running) < 2 * self.workers:
-                    index, attempt = waiting.popleft()
-                    running[task.remote(setting, index)] = (index, attempt)
-                ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
-                if not ready and time.monotonic() - last > STALL_S:
-                    self._check_alive(writer)
-                    last = time.monotonic()
-                for reference in ready:
-                    last = time.monotonic()
-                    index, attempt = running.pop(reference)
-                    try:
-                        encoded, told, spent = ray.get(reference)
-                    except ray.exceptions.RayError as error:  # the process, the node or the object is gone
-                        if attempt < ATTEMPTS:
-                            waiting.append((index, attempt + 1))
-                        else:
-                            yield Failed(index, f"{reason_of(error)} ({ATTEMPTS} attempts)")
-                        continue
-                    if encoded is None:
-                        if told.startswith(_NO_ENGINE):
-                            raise RunError(f"a node of the cluster cannot render: {told.removeprefix(_NO_ENGINE)}; "
-                                           f"{len(writer.finished)} samples are kept")
-                        yield Failed(index, told)
-                        continue
-                    with uninterrupted():
-                        write_one(writer, encoded, spent)
-                    yield Finished(told, spent)
-        finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
+        while waiting or running:
+            while waiting and len(running) < 2 * self.workers:
+                index, attempt = waiting.popleft()
+                running[task.remote(setting, index)] = (index, attempt)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
+            if not ready and time.monotonic() - last > STALL_S:
+                self._check_alive(writer)
+                last = time.monotonic()
+            for reference in ready:
+                last = time.monotonic()
+                index, attempt = running.pop(reference)
+                try:
+                    encoded, told, spent = ray.get(reference)
+                except ray.exceptions.RayError as error:  # the process, the node or the object is gone
+                    if attempt < ATTEMPTS:
+                        waiting.append((index, attempt + 1))
+                    else:
+                        yield Failed(index, f"{reason_of(error)} ({ATTEMPTS} attempts)")
+                    continue
+                if encoded is None:
+                    if told.startswith(_NO_ENGINE):
+                        raise RunError(f"a node of the cluster cannot render: {told.removeprefix(_NO_ENGINE)}; "
+                                       f"{len(writer.finished)} samples are kept")
+                    yield Failed(index, told)
+                    continue
+                with uninterrupted():
+                    write_one(writer, encoded, spent)
+                yield Finished(told, spent)
 
     def _check_alive(self, writer: DatasetWriter) -> None:
         there = self._ray.cluster_resources()

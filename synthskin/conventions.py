@@ -56,9 +56,12 @@ def default_spp(size_px: int, melanin_um: float | None = None) -> int:
                  for pictures that are compared with each other.
     """
     dark = melanin_um is None or melanin_um > DARK_MELANIN_UM
-    if size_px <= 384:
-        return 15 if dark else 6
-    return 6 if dark else 3
+    if size_px > 384:
+        return 6 if dark else 3
+    usual = 15 if dark else 6
+    # as many paths as a picture of 256 pixels has, down to 128: what is seen of a lesion is the same number of paths
+    smaller = min(max((256 / size_px) ** 2, 1.0), 4.0)
+    return int(usual * smaller / 3 + 1e-9) * 3
 
 
 def ita_class(ita_deg: float) -> int:

@@ -38,6 +38,7 @@ class Skin:
 
     melanosome_fraction: float = _number(0.001, 0.60, 0.03, "mean volume fraction of melanosomes in the epidermis", "Jacques 1998 (OMLC): 0.013-0.43")
     basal_melanin_share: float = _number(0.0, 0.95, 0.6, "share of the melanin that sits in the basal layer, the rest through the living epidermis", "Thong 2003; Alaluf 2002")
+    pheomelanin_share: float = _number(0.0, 1.0, 0.0, "share of the melanin's absorption at 550 nm that is pheomelanin's, in skin and lesion: 0.17 is a quarter of it by mass", "Donner & Jensen 2006; Del Bino 2015: a quarter by mass in skin of every tone")
     blood_fraction: float = _number(0.0005, 0.15, 0.005, "mean blood volume fraction of the dermis", "Jacques 2013: 0.002-0.07")
     oxygenation: float = _number(0.0, 1.0, 0.75, "oxygen saturation of the blood", "Jacques 2013")
     epidermis_thickness_um: float = _number(30.0, 200.0, 70.0, "mean thickness of the epidermis with its ridges", "Sandby-Moller 2003: 56-97 um")
@@ -53,6 +54,7 @@ class Skin:
     plexus_vessel_density: float = _number(0.0, 10.0, 1.0, "visible superficial vessels, mm of length per mm^2", "synthskin, by design")
     furrow_spacing_mm: float = _number(0.1, 2.0, 0.5, "distance between primary furrows of the skin relief", "Hashimoto 1974")
     furrow_depth_um: float = _number(0.0, 150.0, 40.0, "depth of the primary furrows", "Hashimoto 1974: 20-100 um")
+    dryness: float = _number(0.0, 1.0, 0.0, "loose horn that the immersion does not wet: fine white lines along the furrows, flakes", "synthskin, by design")
     follicle_density_per_cm2: float = _number(0.0, 400.0, 20.0, "follicular openings per cm^2", "Otberg 2004: 14-292")
     dermatoglyph_spacing_mm: float = _number(0.0, 1.5, 0.0, "distance between the parallel furrows of glabrous skin (palm, sole); 0 = hairy skin", "Saida 2004; Cummins 1943: 0.4-0.6 mm")
 

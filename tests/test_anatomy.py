@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from synthskin.physics.anatomy import build_scene
+from synthskin.physics.anatomy import STRATUM_CORNEUM_UM, build_scene
 from synthskin.physics.layers import COARSE_CELLS, Slab, cells_from_slabs, z_edges
 from synthskin.physics.scene import SceneSpec
-from synthskin.record import Camera, Hair, Lesion, SampleRecord, Skin
+from synthskin.record import Camera, Hair, Lesion, SampleRecord, Skin, Structures
 
 N = 96
 TONES = [0.01, 0.06, 0.2, 0.43]
 
 
 def record(index: int = 0, diagnosis: str = "NV", **fields: Any) -> SampleRecord:
-    groups: dict[str, dict[str, Any]] = {"skin": {}, "hair": {}, "lesion": {}, "camera": {}}
+    groups: dict[str, dict[str, Any]] = {"skin": {}, "hair": {}, "lesion": {}, "camera": {}, "structures": {}}
     for key, value in fields.items():
         group, name = key.split("__")
         groups[group][name] = value
@@ -32,6 +32,7 @@ def record(index: int = 0, diagnosis: str = "NV", **fields: Any) -> SampleRecord
         Hair(**groups["hair"]),
         Lesion(**groups["lesion"]),
         Camera(**groups["camera"]),
+        structures=Structures(**groups["structures"]),
     )
 
 
@@ -199,3 +200,34 @@ def test_redness_around_a_lesion_is_the_skins() -> None:
     assert np.array_equal(red.tissue.melanin_fine, pale.tissue.melanin_fine)
     healthy = build_scene(record(0, "healthy", lesion__erythema=1.0, **fields), N)
     assert np.array_equal(healthy.tissue.blood_fine, pale.tissue.blood_fine)
+
+
+def test_dry_skin_has_loose_horn_of_its_own() -> None:
+    """In the stratum corneum alone, with and without the lesion alike; a lesion's own keratin stays as it is."""
+    usual, dry = (build_scene(record(0, skin__dryness=value), N).tissue for value in (0.0, 1.0))
+    assert usual.keratin_to_mm is None
+    assert dry.keratin_to_mm is not None and dry.keratin_scale is not None
+    horn = dry.keratin_to_mm > 0
+    assert 0.05 < horn.mean() < 0.9 and np.median(dry.keratin_scale) < 3 < dry.keratin_scale.max()
+    assert dry.keratin_to_mm.max() == pytest.approx(STRATUM_CORNEUM_UM * 1e-3)
+    assert np.all(dry.keratin_scale[horn] > 1) and np.all(dry.keratin_scale[~horn] == 1)
+    for name in ("melanin_fine", "blood_fine", "dej_mm"):
+        assert np.array_equal(getattr(usual, name), getattr(dry, name))
+    healthy = build_scene(record(0, "healthy", skin__dryness=1.0), N).tissue
+    assert healthy.keratin_scale is not None and np.array_equal(healthy.keratin_scale, dry.keratin_scale)
+
+    scaly, both = (
+        build_scene(record(0, structures__scale_strength=1.0, skin__dryness=value), N).tissue for value in (0.0, 1.0)
+    )
+    assert scaly.keratin_to_mm is not None and scaly.keratin_scale is not None
+    assert both.keratin_to_mm is not None and both.keratin_scale is not None
+    own = scaly.keratin_to_mm > 0
+    assert own.any() and (both.keratin_to_mm > 0).sum() > own.sum()
+    assert np.array_equal(both.keratin_scale[own], scaly.keratin_scale[own])
+
+
+def test_glabrous_skin_flakes_without_furrow_lines() -> None:
+    acral = build_scene(record(0, skin__dryness=1.0, skin__dermatoglyph_spacing_mm=0.5), N).tissue
+    usual = build_scene(record(0, skin__dryness=1.0), N).tissue
+    assert acral.keratin_to_mm is not None and usual.keratin_to_mm is not None
+    assert 0 < (acral.keratin_to_mm > 0).mean() < (usual.keratin_to_mm > 0).mean()

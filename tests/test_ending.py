@@ -83,6 +83,9 @@ def test_more_paths_for_dark_skin_and_small_pictures() -> None:
     counts = [engine_for(size).spp(bald(preset, HEALTHY)) for size in (256, 512) for preset in ("fst2", "fst6")]
     assert counts == [6, 15, 3, 6]
     assert [default_spp(256), default_spp(512)] == [15, 6]
+    # a small picture has as many paths as one of 256 pixels, down to 128
+    assert [default_spp(size, 1.0) for size in (32, 128, 160, 192, 224)] == [24, 24, 15, 9, 6]
+    assert [default_spp(size) * size**2 <= 15 * 256**2 for size in (128, 160, 192, 224)] == [True] * 4
 
 
 def engine_for(size: int) -> Engine:

@@ -21,6 +21,19 @@ from synthskin.record import Skin
 NIST_FIT = Path(__file__).parents[1] / "benchmarks" / "nist_fit.py"
 
 
+@pytest.mark.parametrize("preset", ["fst2", "fst4", "fst6"])
+def test_pheomelanin_makes_skin_yellower_not_lighter(preset: str) -> None:
+    skin = draw(load_preset(preset), 0, 0).skin
+    xyz = spectral.integrate_xyz(
+        flat_skin.ITA_WAVELENGTH_NM,
+        flat_skin.reflectance([replace(skin, pheomelanin_share=v) for v in (0.0, 0.3, 0.7)],
+                              flat_skin.ITA_WAVELENGTH_NM),
+    )
+    lab = spectral.xyz_to_lab(xyz)
+    assert np.all(np.diff(lab[:, 2]) > 0.2)
+    assert np.ptp(lab[:, 0]) < 1.5, lab
+
+
 def test_column_melanin_does_not_depend_on_its_share() -> None:
     """All melanin of the record is in the layers: melanosome_fraction * epidermis_thickness."""
     for share in (0.0, 0.6, 0.95):

@@ -38,6 +38,19 @@ def test_melanosome_coefficients() -> None:
     assert float(absorption.melanosome_mu_a_per_mm(500.0)) == pytest.approx(6.6e11 * 500.0**-3.33 / 10.0)
 
 
+def test_pheomelanin_is_steeper_and_as_dark_at_550_nm() -> None:
+    """Donner & Jensen 2006, mm^-1: eumelanin 6.6e10 nm^-3.33, pheomelanin 2.9e14 nm^-4.75; half and half by volume
+    absorbs 0.36 by pheomelanin at 550 nm."""
+    nm = np.array([430.0, 500.0, 550.0, 640.0])
+    eumelanin, pheomelanin = 6.6e10 * nm**-3.33, 2.9e14 * nm**-4.75
+    mixed = 0.5 * eumelanin + 0.5 * pheomelanin
+    share = 0.5 * pheomelanin[2] / mixed[2]
+    assert share == pytest.approx(0.36, abs=0.005)
+    found = absorption.melanosome_mu_a_per_mm(nm, share)
+    assert found / found[2] == pytest.approx(mixed / mixed[2], rel=1e-6)
+    assert found[2] == pytest.approx(absorption.melanosome_mu_a_per_mm(550.0), rel=1e-12)
+
+
 def test_haemoglobin_peaks() -> None:
     """Prahl, OMLC 1998, cm^-1/M: HbO2 20 932.8 at 500 nm and 55 540 at 576 nm, Hb 54 520 at 556 nm (table peaks)."""
     molar = 2.303 * 150.0 / 64500.0 / 10.0

@@ -118,7 +118,8 @@ def test_masks_depend_on_the_lesion_alone() -> None:
     lit: dict[str, Any] = {"light_falloff": 0.4, "vignette": 0.4, "dermoscopic_type": "contact non-polarized"}
     dimmer = dataclasses.replace(record, camera=dataclasses.replace(record.camera, **lit))
     shaved = dataclasses.replace(record, hair=dataclasses.replace(record.hair, count=0, vellus_count=0))
-    for changed in (darker, dimmer, shaved):
+    dry = dataclasses.replace(record, skin=dataclasses.replace(record.skin, dryness=1.0, pheomelanin_share=0.7))
+    for changed in (darker, dimmer, shaved, dry):
         found = made.render(changed)
         assert found.mask.tobytes() == reference.mask.tobytes()
         assert found.image.tobytes() != reference.image.tobytes()
@@ -188,6 +189,31 @@ def test_crossed_polarisers_take_light() -> None:
         assert np.all(pictures[1] < pictures[0])
         loss.append(float(1 - pictures[1][1] / pictures[0][1]))
     assert 0.005 < loss[0] < 0.15 and loss[1] > loss[0], loss
+
+
+def test_dry_skin_shows_white_where_its_horn_is() -> None:
+    """Lighter on horn than beside it, hardly redder, and less so between crossed polarisers."""
+    made = engine(96, 24)
+    gain = {}
+    for kind in ("contact non-polarized", "contact polarized"):
+        pictures = []
+        for dryness in (0.0, 1.0):
+            record = bald(skin={"dryness": dryness})
+            record = dataclasses.replace(
+                record, camera=dataclasses.replace(record.camera, dermoscopic_type=kind, field_of_view_mm=5.0)
+            )
+            scene = made.scene(record)
+            pictures.append(lab_of(made.linear(record, scene).noisy))
+        assert scene.tissue.keratin_scale is not None
+        margin = len(scene.tissue.keratin_scale) // 12
+        inside = scene.tissue.keratin_scale[margin:-margin, margin:-margin]
+        at = (np.arange(96) + 0.5) / 96 * len(inside)
+        horn = inside[np.ix_(at.astype(int), at.astype(int))]
+        change = pictures[1] - pictures[0]
+        on, beside = (change[where].mean(0) for where in (horn > 4, horn < 1.2))
+        gain[kind] = float(on[0] - beside[0])
+        assert abs(on[1] - beside[1]) < gain[kind], (on, beside)
+    assert gain["contact non-polarized"] > 1.5 * gain["contact polarized"] > 0.5, gain
 
 
 def test_glare_adds_light_only_without_polarisers() -> None:

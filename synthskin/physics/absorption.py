@@ -16,12 +16,18 @@ F64 = NDArray[np.float64]
 MM_PER_CM = 10.0
 HAEMOGLOBIN_G_PER_L = 150.0  # whole blood, Prahl (OMLC 1998)
 HAEMOGLOBIN_G_PER_MOL = 64500.0  # Prahl (OMLC 1998)
+PHEOMELANIN_SAME_NM = 550.0
 
 
-def melanosome_mu_a_per_mm(wavelength_nm: ArrayLike) -> F64:
-    """Interior of a cutaneous melanosome: 6.6e11 lambda^-3.33 cm^-1, 300-1000 nm (Jacques, OMLC 1998)."""
-    wavelength = np.asarray(wavelength_nm, dtype=np.float64)
-    return 6.6e11 * wavelength**-3.33 / MM_PER_CM
+def melanosome_mu_a_per_mm(wavelength_nm: ArrayLike, pheomelanin_share: ArrayLike = 0.0) -> F64:
+    """Interior of a cutaneous melanosome: 6.6e11 lambda^-3.33 cm^-1, 300-1000 nm (Jacques, OMLC 1998).
+
+    `pheomelanin_share` 0...1 of that at PHEOMELANIN_SAME_NM is pheomelanin's, which falls as lambda^-4.75 (2.9e15 cm^-1
+    in Donner & Jensen 2006), so that a skin's lightness stays where it is; the two arguments broadcast.
+    """
+    wavelength, share = np.asarray(wavelength_nm, np.float64), np.asarray(pheomelanin_share, np.float64)
+    eumelanin = 6.6e11 * wavelength**-3.33 / MM_PER_CM
+    return np.asarray(eumelanin * (1.0 + share * ((wavelength / PHEOMELANIN_SAME_NM) ** (3.33 - 4.75) - 1.0)))
 
 
 def baseline_mu_a_per_mm(wavelength_nm: ArrayLike) -> F64:

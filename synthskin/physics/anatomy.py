@@ -21,12 +21,15 @@ from synthskin.physics.lesion.structures import grow
 from synthskin.physics.mesh import line_profile, polygon_mesh
 from synthskin.physics.noise import F32, NoiseField, keyed_rng
 from synthskin.physics.region import grow_region
-from synthskin.physics.relief import dermatoglyphs, follicles, furrows
+from synthskin.physics.relief import dermatoglyphs, dry_horn, follicles, furrows
 from synthskin.physics.scene import SceneSpec, TissueGrid
 from synthskin.physics.vessels import splat, vessel_points
 from synthskin.record import SampleRecord
 
 KERATIN_AT_MOST = 15.0  # times the epidermis; what a column's layers can hold (tissue_columns.LEVEL_STEP)
+DRY_SCATTERING = 10.0  # times the epidermis, where the skin's loose horn is 1
+DRY_LEAST = 0.03
+DRY_KEEPS = 0.5  # of the polarisation: much of it is mirrored by flakes, which show less between crossed polarisers
 MARGIN = 1 / 12  # of the columns, on each side of the picture
 COARSE_FACTOR = 2
 STRATUM_CORNEUM_UM = 12.0  # 11-18 um (Sandby-Moller 2003)
@@ -57,6 +60,7 @@ class Columns:
     furrow: F32
     pale: F32
     surface_height_um: F32
+    horn: F32 | None = None
 
 
 def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = True) -> SceneSpec:
@@ -94,7 +98,7 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
         melanin_coarse=melanin_coarse,
         blood_coarse=blood_coarse,
         fine_to_mm=_fine_to_mm(skin, lesion),
-        **_scatterers(lesion, record.skin.epidermis_scattering),
+        **_scatterers(lesion, skin.horn, record.skin.epidermis_scattering),
     )
     footprints = {} if lesion is None else lesion.footprints
     polarised = record.camera.dermoscopic_type in ("contact polarized", "non-contact polarized")
@@ -169,6 +173,7 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
         furrow,
         pale,
         height.astype(np.float32),
+        dry_horn(record, noise, grid_x, grid_y, column_mm) if skin.dryness > 0 else None,
     )
 
 
@@ -237,20 +242,35 @@ def _fine_to_mm(skin: Columns, lesion: LesionField | None) -> float:
     return min(float(reach.max()), VESSEL_FINE_TO_MM)
 
 
-def _scatterers(lesion: LesionField | None, epidermis_scattering: float) -> dict[str, F32]:
-    """Arrays of TissueGrid for what a lesion does to scattering; nothing where it does nothing.
+def _scatterers(lesion: LesionField | None, horn: F32 | None, epidermis_scattering: float) -> dict[str, F32]:
+    """Arrays of TissueGrid for what a lesion, or dry skin, does to scattering; nothing where neither does anything.
 
-    Horn scatters alike on all tones, so its scale falls where the skin's own epidermis scatters more.
+    Horn scatters alike on all tones, so its scale falls where the skin's own epidermis scatters more. Loose horn of the
+    skin is left out where the lesion has keratin or turned collagen of its own.
     """
-    if lesion is None:
-        return {}
-    arrays = {"dermal_scale": lesion.dermal_scale, "birefringence": lesion.birefringence}
-    if lesion.keratin_um is not None and lesion.keratin_scale is not None:
-        thicker = lesion.keratin_um > 0
-        to_um = np.where(thicker, lesion.keratin_um + np.float32(STRATUM_CORNEUM_UM), np.float32(0))
+    arrays: dict[str, F32 | None] = {}
+    to_um: F32 | None = None
+    scale: F32 | None = None
+    if lesion is not None:
+        arrays |= {"dermal_scale": lesion.dermal_scale, "birefringence": lesion.birefringence}
+        if lesion.keratin_um is not None and lesion.keratin_scale is not None:
+            thicker = lesion.keratin_um > 0
+            to_um = np.where(thicker, lesion.keratin_um + np.float32(STRATUM_CORNEUM_UM), np.float32(0))
+            scale = lesion.keratin_scale
+    if horn is not None:
+        free = horn > DRY_LEAST
+        if to_um is not None:
+            free &= to_um == 0
+        turned = None if lesion is None else lesion.birefringence
+        if turned is not None:
+            free &= turned == 0
+        arrays["birefringence"] = np.where(free, np.float32(DRY_KEEPS), np.float32(0) if turned is None else turned)
+        to_um = np.where(free, np.float32(STRATUM_CORNEUM_UM), np.float32(0) if to_um is None else to_um)
+        scale = np.where(free, 1 + np.float32(DRY_SCATTERING) * horn, np.float32(1) if scale is None else scale)
+    if to_um is not None and scale is not None:
         arrays["keratin_to_mm"] = to_um.astype(np.float32) * np.float32(1e-3)
         alike = np.float32(scattering.USUAL_EPIDERMIS / epidermis_scattering)
-        arrays["keratin_scale"] = np.clip(lesion.keratin_scale * alike, np.float32(1), np.float32(KERATIN_AT_MOST))
+        arrays["keratin_scale"] = np.clip(scale * alike, np.float32(1), np.float32(KERATIN_AT_MOST))
     return {name: array for name, array in arrays.items() if array is not None}
 
 

@@ -67,7 +67,7 @@ def layers(
     fine = np.maximum(FINE_ZONE_MM, epidermis + PAPILLARY_MM)
     column_melanin = column("melanosome_fraction") * epidermis
     share = column("basal_melanin_share")
-    melanosome = absorption.melanosome_mu_a_per_mm(wavelength)
+    melanosome = absorption.melanosome_mu_a_per_mm(wavelength, column("pheomelanin_share"))
     baseline = absorption.baseline_mu_a_per_mm(wavelength)
     blood = absorption.packed_blood_mu_a_per_mm(wavelength, column("oxygenation"), column("vessel_radius_um"))
     scale, power = column("scattering_scale"), column("scattering_power")

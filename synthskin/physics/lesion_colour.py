@@ -111,7 +111,7 @@ def build_table(
     quad = quadrature(cosines)
     epidermal, junctional, dermal = (nodes_um(n, top) / 1000.0 for n, top in zip(counts, max_um, strict=True))
     blood = np.atleast_1d(np.asarray(blood_factors, np.float64))
-    melanosome = absorption.melanosome_mu_a_per_mm(wavelength)
+    melanosome = absorption.melanosome_mu_a_per_mm(wavelength, skin.pheomelanin_share)
     baseline = absorption.baseline_mu_a_per_mm(wavelength)
     packed = absorption.packed_blood_mu_a_per_mm(wavelength, skin.oxygenation, skin.vessel_radius_um)
     epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(wavelength, skin.epidermis_scattering)

@@ -123,7 +123,7 @@ def exact_log_xyz(table: F64, skin: Skin, cosines: int = 8) -> F64:
     """log XYZ (k, 3) of columns (k, 16) by adding-doubling: the layers of `anatomy` over ten of the dermis."""
     nm = np.array(spectral.BAND_WAVELENGTH_NM)
     value = dict(zip((*KNOWN, *EXTRA), np.asarray(table, np.float64).T[:, :, None], strict=True))
-    melanosome = absorption.melanosome_mu_a_per_mm(nm)
+    melanosome = absorption.melanosome_mu_a_per_mm(nm, skin.pheomelanin_share)
     baseline = absorption.baseline_mu_a_per_mm(nm)
     packed = absorption.packed_blood_mu_a_per_mm(nm, skin.oxygenation, skin.vessel_radius_um)
     epidermis_mu_s = scattering.fine_zone_mu_s_per_mm(nm, skin.epidermis_scattering)

@@ -1,11 +1,14 @@
-"""Skin relief: criss-cross furrows and follicular openings."""
+"""Skin relief: criss-cross furrows, follicular openings, the loose horn of dry skin."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from synthskin.physics.mesh import line_profile
 from synthskin.physics.noise import F32, NoiseField, keyed_rng, smoothstep
 from synthskin.record import SampleRecord
+
+DRY_LINE_MM = 0.018  # half the width of a secondary furrow's lifted edge
 
 
 def furrows(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32) -> F32:
@@ -31,6 +34,33 @@ def furrows(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32) -> F3
         depth = smoothstep(np.float32(1) - distance / np.float32(0.14)) * present * np.float32(strength)
         np.maximum(pattern, depth, out=pattern)
     return pattern
+
+
+def dry_horn(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32, column_mm: float) -> F32:
+    """Loose horn (n, n) of dry skin, about 0 ... 1 times `dryness`: lifted edges of secondary furrows, and flakes.
+
+    Secondary furrows are finer and closer than the primary ones and run with them (Hashimoto 1974); none on glabrous
+    skin. Doses by design.
+    """
+    rng = keyed_rng(record, "dry lines")
+    spacing = np.float32(0.4 * record.skin.furrow_spacing_mm)
+    main, crossing, less = rng.uniform(0, np.pi), rng.uniform(np.pi / 4, np.pi / 2), rng.uniform(0.2, 0.9)
+    bend = np.float32(0.9) * noise("dry bend", 1.8)
+    horn = np.zeros_like(x_mm)
+    families = () if record.skin.dermatoglyph_spacing_mm > 0 else ((main, 1.0), (main + crossing, less))
+    for number, (angle, strength) in enumerate(families):
+        across = (x_mm * np.float32(np.cos(angle)) + y_mm * np.float32(np.sin(angle))) / spacing + bend
+        across = across.astype(np.float32) + np.float32(0.22) * noise(f"dry wobble {number}", 0.5)
+        line = np.floor(across)
+        own = line.astype(np.int64) & 255
+        offsets = (rng.random(256, dtype=np.float32) - 0.5) * 0.7
+        dose = np.exp(np.float32(0.6) * rng.standard_normal(256, dtype=np.float32)) * np.float32(strength)
+        distance = np.abs(across - line - 0.5 - offsets.take(own)) * spacing
+        shown = smoothstep(np.float32(0.5) + np.float32(0.6) * noise(f"dry lines {number}", 0.45))  # it breaks off
+        np.maximum(horn, line_profile(distance, DRY_LINE_MM, column_mm) * shown * dose.take(own), out=horn)
+    flakes = smoothstep(np.float32(-0.35) + np.float32(0.55) * noise.octaves("dry flakes", (0.2, 0.09), (0.8, 1.0)))
+    places = np.exp(np.float32(0.5) * noise("dry places", 1.6))
+    return np.asarray(np.float32(record.skin.dryness) * places * (horn + np.float32(0.45) * flakes), np.float32)
 
 
 def follicle_sites(record: SampleRecord, half_mm: float) -> tuple[F32, F32, F32]:

@@ -69,7 +69,7 @@ def optics_of(skin: Skin) -> walk.Optics:
     dermis = scattering.dermis_mu_s_prime_per_mm(wavelength, skin.scattering_scale, skin.scattering_power)
     fat = scattering.hypodermis_mu_s_prime_per_mm(wavelength)
     return walk.Optics(
-        melanin=(absorption.melanosome_mu_a_per_mm(wavelength) - base).astype(np.float32),
+        melanin=(absorption.melanosome_mu_a_per_mm(wavelength, skin.pheomelanin_share) - base).astype(np.float32),
         blood=(blood - base).astype(np.float32),
         base=np.stack([base, base, absorption.hypodermis_mu_a_per_mm(wavelength)]).astype(np.float32),
         mu_s=np.stack(

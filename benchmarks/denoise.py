@@ -6,10 +6,12 @@ The reference is the mean of many paths and never sees the denoiser (what a deno
 picture alike would not count as an error). Told are the mean CIEDE2000 over skin and lesion, both smoothed by one pixel
 because the reference keeps some noise; and over healthy skin, in three bands of scale (differences of Gaussians, sigma
 in pixels), the standard deviations of a* and b* over that of L*, the correlations of L* with a* and b*, and the
-correlation of each channel's band with the reference's. With `--hair` alone: pixels of hair against 600 paths, on three
-hairy skins at sizes that do not divide the raster of the hair, averaged over pixels and read at their middles (as
-it was until 2026-11); results/denoise_hair.json. `former` is the filter until 2026-11: a guide without blood and
-ridges of 3e-3, at the same picture.
+correlation of each channel's band with the reference's. `former` is the filter until 2026-11: a guide without blood
+and ridges of 3e-3, at the same picture.
+--hair alone: pixels of hair against 600 paths, on three hairy skins at sizes that do not divide the raster of the hair,
+averaged over pixels and read at their middles (as it was until 2026-11); results/denoise_hair.json.
+--horn alone: the contrast of dry skin's loose horn over that of 300 paths, on four skins, with and without its place in
+the guide; results/denoise_horn.json.
 """
 
 from __future__ import annotations
@@ -83,6 +85,33 @@ def hair(sizes: tuple[int, ...] = (96, 224), indices: tuple[int, ...] = (3, 5, 6
     (ROOT / "benchmarks/results/denoise_hair.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
+def of_horn(picture: np.ndarray, horn: np.ndarray) -> float:
+    """Relative luminance that a unit of the horn adds, by regression over less than six pixels."""
+    light = picture @ denoise.LUMINANCE
+    light, horn = light / gaussian_filter(light, 6) - 1, horn - gaussian_filter(horn, 6)
+    return float((horn * light).sum() / (horn * horn).sum())
+
+
+def loose_horn(size: int, cases: tuple[str, ...] = ("fst2:0", "fst2:3", "fst5:0", "fst5:3"), spp: int = 300) -> None:
+    engine, rows, usual = Engine(RenderSettings(size_px=size)), [], denoise.LOOSE_HORN_GUIDE
+    for case in cases:
+        name, index = case.split(":")
+        sets = ("skin.dryness=1", "hair.count=0", "hair.vellus_count=0")
+        record = draw(load_preset(name).with_sets(sets), 0, int(index))
+        scene = engine.scene(record)
+        whole = scene.loose_horn[(margin := len(scene.loose_horn) // 12):-margin, margin:-margin]
+        horn = denoise.box_means(denoise.box_means(whole, size).T, size).T
+        paths = of_horn(engine.linear(record, scene, spp=spp).noisy, horn)
+        row = {"case": case, "size_px": size, "light": record.camera.dermoscopic_type, "paths": round(paths, 3)}
+        for label, strength in (("denoised", usual), ("not in the guide", np.float32(0))):
+            denoise.LOOSE_HORN_GUIDE = strength
+            row[label] = round(of_horn(engine.linear(record, scene).clean, horn) / paths, 2)
+        denoise.LOOSE_HORN_GUIDE = usual
+        rows.append(row)
+        print(row, flush=True)
+    (ROOT / "benchmarks/results/denoise_horn.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=256)
@@ -90,7 +119,11 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/denoise.json")
     parser.add_argument("--hair", action="store_true")
+    parser.add_argument("--horn", action="store_true")
     asked = parser.parse_args()
+    if asked.horn:
+        loose_horn(asked.size)
+        return
     if asked.hair:
         hair()
         return

@@ -143,7 +143,7 @@ def test_workers_make_the_same(tmp_path):
 
 @pytest.mark.parametrize(("name", "values"), [
     ("melanin", (0.01, 0.11, 0.21, 0.31, 0.41)), ("blood", (0.002, 0.005, 0.02, 0.05)), ("hair", (0, 30)),
-    ("regularity", (0.95, 0.05)),
+    ("regularity", (0.95, 0.05)), ("dryness", (0.0, 0.5, 1.0)), ("pheomelanin", (0.0, 0.35, 0.7)),
 ])
 def test_shipped_sweeps(name, values):
     assert name in v.sweep_names()

@@ -86,6 +86,7 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
     melanin_coarse = _content_below(melanin_slabs, coarse, columns)
     blood_fine, blood_coarse = _blood(record, skin, lesion, axis, column_mm, fine, coarse)
     margin_mm = columns * MARGIN * column_mm
+    loose = None if skin.horn is None else _loose_horn(skin.horn, lesion)
     tissue = TissueGrid(
         column_mm=column_mm,
         coarse_factor=COARSE_FACTOR,
@@ -98,11 +99,11 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
         melanin_coarse=melanin_coarse,
         blood_coarse=blood_coarse,
         fine_to_mm=_fine_to_mm(skin, lesion),
-        **_scatterers(lesion, skin.horn, record.skin.epidermis_scattering),
+        **_scatterers(lesion, loose, record.skin.epidermis_scattering),
     )
     footprints = {} if lesion is None else lesion.footprints
     polarised = record.camera.dermoscopic_type in ("contact polarized", "non-contact polarized")
-    return SceneSpec(tissue, skin.surface_height_um, grow_hair(record), footprints, lesion, polarised)
+    return SceneSpec(tissue, skin.surface_height_um, grow_hair(record), footprints, lesion, polarised, loose)
 
 
 def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: LesionField | None) -> Columns:
@@ -242,11 +243,20 @@ def _fine_to_mm(skin: Columns, lesion: LesionField | None) -> float:
     return min(float(reach.max()), VESSEL_FINE_TO_MM)
 
 
-def _scatterers(lesion: LesionField | None, horn: F32 | None, epidermis_scattering: float) -> dict[str, F32]:
+def _loose_horn(horn: F32, lesion: LesionField | None) -> F32:
+    """Loose horn of dry skin where it counts: not where the lesion has keratin or turned collagen of its own."""
+    free = horn > DRY_LEAST
+    if lesion is not None:
+        for own in (lesion.keratin_um, lesion.birefringence):
+            if own is not None:
+                free &= own == 0
+    return np.where(free, horn, np.float32(0))
+
+
+def _scatterers(lesion: LesionField | None, loose: F32 | None, epidermis_scattering: float) -> dict[str, F32]:
     """Arrays of TissueGrid for what a lesion, or dry skin, does to scattering; nothing where neither does anything.
 
-    Horn scatters alike on all tones, so its scale falls where the skin's own epidermis scatters more. Loose horn of the
-    skin is left out where the lesion has keratin or turned collagen of its own.
+    Horn scatters alike on all tones, so its scale falls where the skin's own epidermis scatters more.
     """
     arrays: dict[str, F32 | None] = {}
     to_um: F32 | None = None
@@ -257,16 +267,12 @@ def _scatterers(lesion: LesionField | None, horn: F32 | None, epidermis_scatteri
             thicker = lesion.keratin_um > 0
             to_um = np.where(thicker, lesion.keratin_um + np.float32(STRATUM_CORNEUM_UM), np.float32(0))
             scale = lesion.keratin_scale
-    if horn is not None:
-        free = horn > DRY_LEAST
-        if to_um is not None:
-            free &= to_um == 0
-        turned = None if lesion is None else lesion.birefringence
-        if turned is not None:
-            free &= turned == 0
-        arrays["birefringence"] = np.where(free, np.float32(DRY_KEEPS), np.float32(0) if turned is None else turned)
-        to_um = np.where(free, np.float32(STRATUM_CORNEUM_UM), np.float32(0) if to_um is None else to_um)
-        scale = np.where(free, 1 + np.float32(DRY_SCATTERING) * horn, np.float32(1) if scale is None else scale)
+    if loose is not None:
+        there, none = loose > 0, np.zeros_like(loose)
+        turned = arrays.get("birefringence")
+        arrays["birefringence"] = np.where(there, np.float32(DRY_KEEPS), none if turned is None else turned)
+        to_um = np.where(there, np.float32(STRATUM_CORNEUM_UM), none if to_um is None else to_um)
+        scale = np.where(there, 1 + np.float32(DRY_SCATTERING) * loose, none + 1 if scale is None else scale)
     if to_um is not None and scale is not None:
         arrays["keratin_to_mm"] = to_um.astype(np.float32) * np.float32(1e-3)
         alike = np.float32(scattering.USUAL_EPIDERMIS / epidermis_scattering)

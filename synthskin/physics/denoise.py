@@ -46,18 +46,26 @@ def auxiliary(scene: SceneSpec, through: F32, size_px: int) -> F32:
     horn = None
     if tissue.keratin_to_mm is not None and tissue.keratin_scale is not None:
         horn = tissue.keratin_to_mm > 0
+        if scene.loose_horn is not None:
+            horn &= scene.loose_horn == 0
         white = np.minimum(np.float32(0.9) * tissue.keratin_to_mm * (tissue.keratin_scale - 1), np.float32(0.6))
         if tissue.birefringence is not None:  # here the share of the polarisation that is kept
             kept = tissue.birefringence
             white = white * (1 - kept if scene.polarised else 1 + 2 * kept)
-        bright += white
+        bright += np.where(horn, white, np.float32(0))
     if tissue.dermal_scale is not None:
         bright += np.float32(0.12) * (tissue.dermal_scale - 1)
     if tissue.birefringence is not None:
-        turned = tissue.birefringence if horn is None else np.where(horn, np.float32(0), tissue.birefringence)
+        turned = tissue.birefringence
+        if tissue.keratin_to_mm is not None:
+            turned = np.where(tissue.keratin_to_mm > 0, np.float32(0), turned)
         bright += np.float32(0.12 if scene.polarised else 0.04) * turned
     if bright.any():
         albedo = albedo * (1 + seen(bright))[..., None] / np.float32(1.35)
+    if scene.loose_horn is not None:  # over the pigment: white on top, alike in all colours
+        over = LOOSE_HORN_GUIDE * seen(scene.loose_horn)[..., None]
+        over = over / (over + 1)
+        albedo = over + (1 - over) * albedo
     keep = np.stack([box_means(box_means(one, size_px).T, size_px).T for one in through[..., 0]])
     albedo = albedo * keep[::-1].transpose(1, 2, 0)
     return np.ascontiguousarray(np.concatenate([albedo, seen(_blood_um(tissue))[..., None]], axis=2), np.float32)
@@ -79,6 +87,8 @@ def box_means(values: F32, count: int) -> F32:
     return np.asarray(np.diff(at, axis=-1) * (count / n), np.float32)
 
 
+#: How strongly the guide tells of loose horn: the fit's ridge and OIDN then leave it the contrast that the paths have.
+LOOSE_HORN_GUIDE = np.float32(0.6)
 BLOOD_DEPTH_MM = 0.5  # blood counts exp(-depth / this)
 BLOOD_BLUR_MM = 0.13  # light goes sideways
 

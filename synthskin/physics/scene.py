@@ -80,6 +80,7 @@ class SceneSpec:
     attributes   name -> (n, n) bool: footprint of each dermoscopic structure on the grid
     lesion       what the lesion adds, tone-independent (None: healthy skin or left out)
     polarised    seen between crossed polarisers
+    loose_horn   (n, n) amount of loose horn where the keratin is that of dry skin, 0 elsewhere (None: nowhere)
     """
 
     tissue: TissueGrid
@@ -88,3 +89,4 @@ class SceneSpec:
     attributes: dict[str, NDArray[np.bool_]]
     lesion: LesionField | None = None
     polarised: bool = False
+    loose_horn: F32 | None = None

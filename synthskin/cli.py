@@ -64,7 +64,8 @@ def render(
     n: Annotated[int, typer.Option("--n", "-n", help="Number of samples in the set.")] = 12,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 256,
     spp: Annotated[int | None, typer.Option(help="Paths a pixel, rounded up to a multiple of 3 "
-                                               "(default 6, on dark skin 15; over 384 pixels 3 and 6).",
+                                               "(default 6, on dark skin 15; over 384 pixels 3 and 6; under 256 "
+                                               "more, as many a picture as there).",
                                           show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed; 0 is a seed.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder to write; out/<preset>-s<seed> if left out.")] = None,

@@ -91,7 +91,8 @@ def test_damage_is_mended(whole, tmp_path, damage):
     [
         ({"seed": 1}, "--seed = 0, 1 was asked for"),
         ({"preset": load_preset("fst5")}, "preset = fst6, fst5"),
-        ({"preset": load_preset("fst6").with_sets(["hair.count=0"])}, "preset hash"),
+        ({"preset": load_preset("fst6").with_sets(["hair.count=0"])}, "0.45 where value 0 is asked for"),
+        ({"preset": load_preset("fst6").with_sets(["skin.dryness=0.5"])}, "skin.dryness = value 0.0 where value 0.5"),
         ({"options": EngineOptions(64, 2)}, "--size = 32, 64"),
         ({"options": EngineOptions(32, 4)}, "spp = 2, 4"),
         ({"options": EngineOptions(32, 2, denoise=False)}, "denoise"),

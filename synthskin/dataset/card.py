@@ -12,6 +12,8 @@ from synthskin.dataset.format import FORMAT_VERSION, MAX_SAMPLES, MAX_SIDE_PX, R
 from synthskin.dataset.licences import RENDER_LICENCE, hugging_face_name
 
 MAX_CARD_BYTES: Final = 4_000_000
+MAX_PRESET_BYTES: Final = 4_000_000
+PRESET_HASH: Final = "preset hash (preset, --set, --diagnosis, --tone, --confound, values)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Card:
             "synthskin version": self.synthskin_version,
             "generator": self.generator,
             "preset": self.preset,
-            "preset hash (preset, --set, --diagnosis, --tone, --confound, values)": self.set_hash,
+            PRESET_HASH: self.set_hash,
             "--seed": self.seed,
             "--size": self.size_px,
             **{f"engine setting {key}": value for key, value in sorted(self.engine.items())},

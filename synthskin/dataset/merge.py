@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from synthskin.dataset.card import Card
+from synthskin.dataset.card import MAX_PRESET_BYTES, Card
 from synthskin.dataset.encode import EncodedSample
 from synthskin.dataset.format import DatasetError, encode_row, media_paths
 from synthskin.dataset.preview import preview_png
@@ -18,7 +18,6 @@ from synthskin.dataset.reader import Progress, check_files, iter_rows, read_card
 from synthskin.dataset.writer import DatasetWriter
 
 _AT_ONCE: Final = 64
-_MAX_PRESET_BYTES: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,8 @@ def _matching_cards(folders: list[Path], out: Path) -> list[Card]:
 def _preset_text(folder: Path) -> str:
     path = safe_path(folder, "preset.toml")
     try:
-        if path.stat().st_size > _MAX_PRESET_BYTES:
-            raise DatasetError(f"{path}: larger than {_MAX_PRESET_BYTES} bytes")
+        if path.stat().st_size > MAX_PRESET_BYTES:
+            raise DatasetError(f"{path}: larger than {MAX_PRESET_BYTES} bytes")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read: {error}") from None

@@ -14,6 +14,7 @@ import itertools
 import os
 import re
 import stat
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from synthskin.dataset.card import Card, readme
+from synthskin.dataset.card import MAX_PRESET_BYTES, PRESET_HASH, Card, readme
 from synthskin.dataset.encode import EncodedSample
 from synthskin.dataset.format import MAX_ROW_BYTES, NAME_PATTERN, DatasetError, parse_row, short
 from synthskin.dataset.reader import check_files, read_card, safe_path
@@ -47,10 +48,44 @@ def _told(directory: Path) -> Iterator[None]:
                            "then give the same command again, or choose another --out") from error
 
 
-def check_target(directory: Path, card: Card, overwrite: bool = False) -> None:
+def _settings(table: Any, name: str = "", law: bool = False) -> dict[str, str]:
+    """Tables within tables as one line a setting, keys joined by dots; a field's law is one setting."""
+    if not isinstance(table, dict):
+        return {name: short(table)}
+    if law:
+        return {name: ", ".join(f"{key} {short(value)}" for key, value in table.items()
+                                if key not in ("source", "pinned"))}
+    parts = (_settings(part, f"{name}.{own}" if name else own, name.rpartition(".")[2] == "fields")
+             for own, part in table.items())
+    return {key: line for part in parts for key, line in part.items()}
+
+
+def preset_differences(here: str, asked: str, most: int = 3) -> str:
+    """Which settings of two preset.toml differ, as a clause; empty where that cannot be told or none does."""
+    try:
+        old, new = _settings(tomllib.loads(here)), _settings(tomllib.loads(asked))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return ""
+    names = [name for name in (*new, *(name for name in old if name not in new)) if old.get(name) != new.get(name)]
+    told = [f"{short(name.removeprefix('fields.'))[1:-1]} = {old.get(name, 'absent')} where "
+            f"{new.get(name, 'absent')} is asked for" for name in names[:most]]
+    return "; ".join(told) + (f" and {len(names) - most} more settings" if len(names) > most else "")
+
+
+def _preset_there(directory: Path) -> str:
+    """Text of the set's preset.toml, empty where it cannot be read."""
+    path = directory / "preset.toml"
+    try:
+        return path.read_text(encoding="utf-8") if path.stat().st_size <= MAX_PRESET_BYTES else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def check_target(directory: Path, card: Card, overwrite: bool = False, preset_toml: str = "") -> None:
     """Refuse what may not be written into, without touching anything; raises DatasetError.
 
-    Allowed are: nothing there yet, an empty folder, and a set whose settings are those of `card`.
+    Allowed are: nothing there yet, an empty folder, and a set whose settings are those of `card`. With the text of the
+    `preset_toml` that was asked for, settings that differ in it are named.
     """
     if not directory.exists() and not directory.is_symlink():
         parent = next((p for p in directory.absolute().parents if p.exists()), None)
@@ -78,11 +113,19 @@ def check_target(directory: Path, card: Card, overwrite: bool = False) -> None:
     if overwrite:
         return
     there, _ = read_card(directory)
-    for name, wanted in card.identity().items():
-        found = there.identity().get(name)
-        if found != wanted:
-            raise DatasetError(f"{directory}: holds a set with {name} = {found}, {wanted} was asked for; give the "
-                               "same settings to continue it, or another folder (`render --overwrite` starts anew)")
+    found = there.identity()
+    differs = [name for name, wanted in card.identity().items() if found.get(name) != wanted]
+    if differs:
+        name = differs[0]
+        if name == PRESET_HASH and preset_toml:
+            told = preset_differences(_preset_there(directory), preset_toml)
+            if not told and len(differs) > 1:  # the hash has the variation in it too, which tells more
+                name = differs[1]
+        else:
+            told = ""
+        told = told or f"{name} = {found.get(name)}, {card.identity()[name]} was asked for"
+        raise DatasetError(f"{directory}: holds a set with {told}; give the "
+                           "same settings to continue it, or another folder (`render --overwrite` starts anew)")
     for name, old, new in (("licence", there.licences, card.licences),
                            ("attribution", there.attribution, card.attribution)):
         lost = [text for text in old if text not in new]
@@ -116,13 +159,13 @@ class DatasetWriter:
         return frozenset(self._rows)
 
     def __enter__(self) -> DatasetWriter:
-        check_target(self.directory, self.card, self._overwrite)
+        check_target(self.directory, self.card, self._overwrite, self._preset_toml)
         with _told(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(self.directory, DatasetError, f"{self.directory}: another run is writing into this "
                                     "folder; wait for it, or choose another --out", LOCK)
         try:
-            check_target(self.directory, self.card, self._overwrite)
+            check_target(self.directory, self.card, self._overwrite, self._preset_toml)
             with _told(self.directory):
                 self._open()
         except BaseException:

@@ -101,7 +101,7 @@ class _Run:
             classifier=None if request.classifier is None else request.classifier.name)
         self.set_hash = identity_hash(identity)
         self.card = self._card(told, identity)
-        check_target(request.out, self.card, request.overwrite)
+        check_target(request.out, self.card, request.overwrite, self._preset_toml())
         self.panel, self.segmenter = load_panel(request, self.size_px, told.get("data_hash"),
                                                 sorted({s.diagnosis for s in self.slots if s.diagnosis is not None}))
         self.card.engine.update({f"gate {name}": value for name, value in json.loads(

@@ -128,7 +128,7 @@ def balance_set(
                            "gates": json.dumps(panel.settings(), sort_keys=True), "size_px": first[1].size_px},
                    licences=list(dict.fromkeys(x for n in filled if n.translator for x in
                                                [*card.licences, *n.translator.model.card.licences])))
-    check_target(out, card, overwrite)
+    check_target(out, card, overwrite, preset)
     folder = report if report is not None else out.with_name(out.name + "-report")
     explainer = Explainer(folder / "gates")
     added: Counter[str] = Counter()

@@ -110,7 +110,7 @@ def render_run(
             options = _options(request, device)
             workers = request.local_workers
         card = make_card(request, device)
-        check_target(request.out, card, request.overwrite)
+        check_target(request.out, card, request.overwrite, request.preset.resolved_toml())
         started = time.monotonic()
         # One worker: the engine is made before anything is written, so that a machine without a device is left as it
         # was.

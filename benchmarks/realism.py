@@ -3,6 +3,7 @@
     python benchmarks/realism.py --among [--photographs DIR]
     python benchmarks/realism.py RENDERS_DIR [--out benchmarks/results/realism_NAME.json] [--half develop|report]
         [--size 128] [--no-cnn] [--top 40] [--kinds NV,MEL] [--photographs DIR] [--sheet FILE.jpg] [--groups]
+        [--plain] [--inputs]
 
 Both sides are cut to the central square, resized and JPEG-coded alike. The photographs (ISIC UDA-1, CC0) are halved
 by a hash of their id: `develop` is what the model is improved against, `report` is looked at once, at the end.
@@ -10,7 +11,9 @@ Lesion and skin are found by one automatic rule on both sides; where the renders
 it is told. Effects are (renders - photographs) in standard deviations of the photographs. --sheet puts 16 renders above
 16 photographs. --among says what AUCs mean: those of photographs whose person's age is on record against those without,
 which came to the archive by different ways, and of NV against MEL. --groups tells the AUC of each kind of statistics
-alone, and of all the others without it.
+alone, and of all the others without it. --plain leaves out renders with artefacts or terminal hair. --inputs tells
+which inputs of the renders go with their score (extra-trees; wants some hundred renders) and the AUC of the quarter
+that passes best, learnt anew.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import colour
 import numpy as np
 from PIL import Image
 
@@ -53,9 +57,12 @@ def photographs(folder: Path, half: str, size: int, kinds: set[str]) -> alike.Gr
     return group
 
 
-def renders(folder: Path, size: int, kinds: set[str]) -> tuple[alike.Group, list[dict], list[float], list[int]]:
+def renders(folder: Path, size: int, kinds: set[str], plain: bool = False,
+            ) -> tuple[alike.Group, list[dict], list[float], list[int]]:
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines() if line.strip()]
     rows = [row for row in rows if row["diagnosis"] in kinds and row["modality"] == "dermoscopic"]
+    if plain:
+        rows = [row for row in rows if not row["artefacts"] and json.loads(row["params"])["hair"]["count"] == 0]
     images, overlap, sides = [], [], []
     for row in rows:
         picture = read_png(folder / row["file_name"])
@@ -73,6 +80,58 @@ def grey_skin(group: alike.Group) -> tuple[float, float]:
     """Shares of the pictures whose mean skin has a chroma under 6, and an a* under 0.5."""
     a, b = (np.array([table[f"skin.{c}.mean"] for table in group.statistics]) for c in "ab")
     return float((np.hypot(a, b) < 6).mean()), float((a < 0.5).mean())
+
+
+def pigment(group: alike.Group) -> list[tuple[int, float, float]]:
+    """How a lesion takes light away, whatever the white balance.
+
+    Of lesions whose median green is less than the skin's by 0.5-0.8, 0.8-1.2, 1.2-1.7 (logarithms of linear light): how
+    many, and medians of red's and blue's loss over green's.
+    """
+    rows = []
+    for image in group.images:
+        lesion, skin = cs.find_lesion(cs.to_lab(image))
+        if lesion.sum() < 200 or skin.sum() < 400:
+            continue
+        light = colour.models.eotf_sRGB(image / 255.0)
+        loss = np.log(np.median(light[skin], 0) + 1e-3) - np.log(np.median(light[lesion], 0) + 1e-3)
+        rows.append((loss[1], loss[0] / loss[1], loss[2] / loss[1]))
+    table = np.array(rows)
+    steps = [table[(table[:, 0] >= low) & (table[:, 0] < high)] for low, high in ((0.5, 0.8), (0.8, 1.2), (1.2, 1.7))]
+    return [(len(step), *(float(v) for v in np.median(step[:, 1:], 0))) for step in steps]
+
+
+def told_by_inputs(made: alike.Group, rows: list[dict], scores: np.ndarray, real: alike.Group, most: int = 12) -> None:
+    """Print what of the renders' scores follows from their inputs, and how well the best quarter passes."""
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.model_selection import cross_val_predict
+
+    def flat(table: dict, name: str = "") -> dict[str, float]:
+        found: dict[str, float] = {}
+        for key, value in table.items():
+            if isinstance(value, dict):
+                found |= flat(value, f"{name}{key}.")
+            elif isinstance(value, int | float):
+                found[name + key] = float(value)
+            elif key in ("profile", "variant", "dermoscopic_type"):
+                found[f"{name}{key}={value}"] = 1.0
+        return found
+
+    drawn = [flat({key: value for key, value in json.loads(row["params"]).items() if key not in ("index", "seed")})
+             | {f"{name} in it": 1.0 for name in row["artefacts"]} for row in rows]
+    names = sorted({name for row in drawn for name in row})
+    x = np.array([[row.get(name, 0.0) for name in names] for row in drawn])
+    trees = ExtraTreesRegressor(500, min_samples_leaf=3, max_features=0.4, random_state=0)
+    held_out = cross_val_predict(trees, x, scores, cv=5)
+    told = 1 - ((held_out - scores) ** 2).mean() / scores.var()
+    print(f"\nof the scores' variance the inputs tell {told:.2f}; the first:")
+    weight = trees.fit(x, scores).feature_importances_
+    for k in np.argsort(-weight)[:most]:
+        print(f"{names[k]:40} importance {weight[k]:.3f}, r {np.corrcoef(x[:, k], scores)[0, 1]:+.2f}")
+    best = np.argsort(scores)[:len(scores) // 4]
+    few = alike.Group(made.images[best], *(tuple(part[k] for k in best) for part in
+                                           (made.statistics, made.groups, made.kinds)))
+    print(f"the {len(best)} that pass best, learnt anew: AUC {alike.linear_auc(real, few).auc:.3f}")
 
 
 def among(folder: Path, half: str, size: int, kinds: set[str]) -> None:
@@ -138,6 +197,8 @@ def main() -> None:
     parser.add_argument("--no-cnn", action="store_true")
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--groups", action="store_true")
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--inputs", action="store_true")
     args = parser.parse_args()
     kinds = set(args.kinds.split(","))
     if args.among:
@@ -146,7 +207,7 @@ def main() -> None:
     if args.renders is None:
         parser.error("RENDERS_DIR is missing: a folder made by `synthskin render`; or ask --among")
     real = photographs(args.photographs, args.half, args.size, kinds)
-    made, rows, overlap, sides = renders(args.renders, args.size, kinds)
+    made, rows, overlap, sides = renders(args.renders, args.size, kinds, args.plain)
     if args.sheet is not None:
         write_sheet(args.sheet, made.images, real.images)
     linear = alike.linear_auc(real, made)
@@ -171,6 +232,10 @@ def main() -> None:
     grey = [grey_skin(group) for group in (real, made)]
     print("skin without colour (photographs, renders): chroma under 6 in "
           f"{grey[0][0]:.1%}, {grey[1][0]:.1%}; a* under 0.5 in {grey[0][1]:.1%}, {grey[1][1]:.1%}")
+    colours = [pigment(group) for group in (real, made)]
+    print("loss of light in lesions, red and blue over green (photographs | renders), where green's is 0.5-0.8, "
+          "0.8-1.2, 1.2-1.7: " + "; ".join(f"{a[1]:.2f}, {a[2]:.2f} | {b[1]:.2f}, {b[2]:.2f} (n {a[0]}, {b[0]})"
+                                  for a, b in zip(*colours, strict=True)))
     print("distances  " + "  ".join(f"{k} {v:.2f}" for k, v in apart.items()))
     if overlap:
         print(f"automatic against exact masks of the renders: IoU median {np.median(overlap):.2f}, "
@@ -191,12 +256,15 @@ def main() -> None:
     order = np.argsort(linear.scores[len(real):])
     print("\nrenders (index) that pass best:", *[rows[k]["index"] for k in order[:12]])
     print("renders that pass worst:       ", *[rows[k]["index"] for k in order[::-1][:12]])
+    if args.inputs:
+        told_by_inputs(made, rows, np.array(linear.scores[len(real):]), real)
     if args.out is not None:
         result = {"renders": args.renders.name, "n_renders": len(made), "n_photographs": len(real), "half": args.half,
                   "size_px": args.size, "render_px": min(sides), "jpeg_quality": cs.JPEG_QUALITY,
                   "set_hash": rows[0]["set_hash"], "linear": linear.to_dict(), "linear_colour": colour.to_dict(),
                   "linear_texture": texture.to_dict(), "cnn": None if cnn is None else cnn.to_dict(),
                   "distances": {k: round(v, 4) for k, v in apart.items()},
+                  "pigment": {"photographs": colours[0], "renders": colours[1]},
                   "grey_skin": {"photographs": grey[0], "renders": grey[1]},
                   "automatic_mask_iou_median": round(float(np.median(overlap)), 4) if overlap else None,
                   "giveaways": [{"name": g.name, "auc": round(g.auc, 4), "effect": round(g.effect, 3),

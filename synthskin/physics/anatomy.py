@@ -27,7 +27,7 @@ from synthskin.physics.vessels import splat, vessel_points
 from synthskin.record import SampleRecord
 
 KERATIN_AT_MOST = 15.0  # times the epidermis; what a column's layers can hold (tissue_columns.LEVEL_STEP)
-DRY_SCATTERING = 10.0  # times the epidermis, where the skin's loose horn is 1
+DRY_SCATTERING = 12.0  # times the epidermis, where the skin's loose horn is 1
 DRY_LEAST = 0.03
 DRY_KEEPS = 0.5  # of the polarisation: much of it is mirrored by flakes, which show less between crossed polarisers
 MARGIN = 1 / 12  # of the columns, on each side of the picture

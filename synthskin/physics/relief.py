@@ -9,7 +9,7 @@ from synthskin.physics.noise import F32, NoiseField, keyed_rng, smoothstep
 from synthskin.record import SampleRecord
 
 DRY_LINE_MM = 0.018  # half the width of a secondary furrow's lifted edge
-DRY_SPACING_MM = 0.22
+DRY_SPACING_MM = 0.16
 
 
 def furrows(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32) -> F32:
@@ -44,7 +44,7 @@ def dry_horn(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32, colu
     skin. Doses by design.
     """
     rng = keyed_rng(record, "dry lines")
-    spacing = np.float32(max(0.7 * record.skin.furrow_spacing_mm, DRY_SPACING_MM))
+    spacing = np.float32(max(0.5 * record.skin.furrow_spacing_mm, DRY_SPACING_MM))
     main, crossing, less = rng.uniform(0, np.pi), rng.uniform(np.pi / 4, np.pi / 2), rng.uniform(0.2, 0.9)
     bend = np.float32(0.9) * noise("dry bend", 1.8)
     horn = np.zeros_like(x_mm)
@@ -57,7 +57,7 @@ def dry_horn(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32, colu
         offsets = (rng.random(256, dtype=np.float32) - 0.5) * 0.7
         dose = np.exp(np.float32(0.45) * rng.standard_normal(256, dtype=np.float32)) * np.float32(strength)
         distance = np.abs(across - line - 0.5 - offsets.take(own)) * spacing
-        shown = smoothstep(np.float32(0.3) + np.float32(0.6) * noise(f"dry lines {number}", 0.45))  # it breaks off
+        shown = smoothstep(np.float32(0.5) + np.float32(0.6) * noise(f"dry lines {number}", 0.45))  # it breaks off
         np.maximum(horn, line_profile(distance, DRY_LINE_MM, column_mm) * shown * dose.take(own), out=horn)
     flakes = smoothstep(np.float32(-0.7) + np.float32(0.9) * noise.octaves("dry flakes", (0.2, 0.09), (0.8, 1.0)))
     places = np.exp(np.float32(0.35) * noise("dry places", 1.6))

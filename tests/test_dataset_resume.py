@@ -17,6 +17,7 @@ from standin import BrokenEngine, FakeEngine, HungryEngine, device
 from synthskin.dataset.compare import differences
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.reader import read_rows, validate
+from synthskin.dataset.writer import preset_differences
 from synthskin.preset import load_preset
 from synthskin.run import EngineOptions, RunError, RunRequest, render_run
 
@@ -328,3 +329,13 @@ def assert_no_workers_left(script):
     while left() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left() == []
+
+
+def test_what_differs_between_presets_is_told_in_one_safe_line():
+    usual = load_preset("fst6").resolved_toml()
+    assert preset_differences(usual, usual) == "" and preset_differences("no = = toml", usual) == ""
+    wild = usual + '\n[fields."a\\u001b[31m"]\n"k\\u001b[2J" = 1\n' + f'[fields."long"]\nx = "{"y" * 9000}"\n'
+    told = preset_differences(wild, usual)
+    assert "\x1b" not in told and "\n" not in told and len(told) < 600 and "absent is asked for" in told
+    many = usual + "".join(f"[extra{k}]\nvalue = {k}\n" for k in range(9))
+    assert preset_differences(usual, many).endswith(" and 6 more settings")

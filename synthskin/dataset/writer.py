@@ -34,6 +34,7 @@ _OURS: Final = ("README.md", "dataset.json", "preset.toml", "metadata.jsonl", "p
 _FOLDERS: Final = ("images", "masks", "instances", "hair", "maps")
 _NAMED_FOLDERS: Final = ("attributes", "artefacts")
 _MEDIA: Final = re.compile(r"\d{6,8}\.(png|npz)")
+MAX_LAW_CHARACTERS: Final = 200
 _CHECK_AT_ONCE: Final = 256  # rows whose files are decoded in one go when a set is opened again
 
 
@@ -53,8 +54,8 @@ def _settings(table: Any, name: str = "", law: bool = False) -> dict[str, str]:
     if not isinstance(table, dict):
         return {name: short(table)}
     if law:
-        return {name: ", ".join(f"{key} {short(value)}" for key, value in table.items()
-                                if key not in ("source", "pinned"))}
+        return {name: ", ".join(f"{short(key)[1:-1]} {short(value)}" for key, value in table.items()
+                                if key not in ("source", "pinned"))[:MAX_LAW_CHARACTERS]}
     parts = (_settings(part, f"{name}.{own}" if name else own, name.rpartition(".")[2] == "fields")
              for own, part in table.items())
     return {key: line for part in parts for key, line in part.items()}

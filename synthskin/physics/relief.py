@@ -40,8 +40,8 @@ def furrows(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32) -> F3
 def dry_horn(record: SampleRecord, noise: NoiseField, x_mm: F32, y_mm: F32, column_mm: float) -> F32:
     """Loose horn (n, n) of dry skin, about 0 ... 1 times `dryness`: lifted edges of secondary furrows, and flakes.
 
-    Secondary furrows are finer and closer than the primary ones and run with them (Hashimoto 1974); none on glabrous
-    skin. Doses by design.
+    Secondary furrows are finer and closer than the primary ones (Hashimoto 1974); glabrous skin has flakes alone.
+    Directions and doses by design.
     """
     rng = keyed_rng(record, "dry lines")
     spacing = np.float32(max(0.5 * record.skin.furrow_spacing_mm, DRY_SPACING_MM))

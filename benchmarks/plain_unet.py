@@ -139,7 +139,7 @@ def main() -> None:
                             "agreed": round(float(with_shipped[agree].mean()), 4),
                             "agreed_under_0.6": int((with_shipped[agree] < 0.6).sum())})
             print(folder, seed, figures[-1], flush=True)
-        result[folder.name] = figures
+        result[f"{folder.resolve().parent.name}/{folder.name}"] = figures  # two sets may bear one name
     if a.sheet:
         sheet(a.sheet, photographs, (shipped, found, judge), np.argsort(with_shipped)[:48])
     a.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

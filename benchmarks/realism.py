@@ -82,11 +82,11 @@ def grey_skin(group: alike.Group) -> tuple[float, float]:
     return float((np.hypot(a, b) < 6).mean()), float((a < 0.5).mean())
 
 
-def pigment(group: alike.Group) -> list[tuple[int, float, float]]:
+def pigment(group: alike.Group) -> list[tuple[int, float | None, float | None]]:
     """How a lesion takes light away, whatever the white balance.
 
     Of lesions whose median green is less than the skin's by 0.5-0.8, 0.8-1.2, 1.2-1.7 (logarithms of linear light): how
-    many, and medians of red's and blue's loss over green's.
+    many, and medians of red's and blue's loss over green's (None of none).
     """
     rows = []
     for image in group.images:
@@ -96,9 +96,10 @@ def pigment(group: alike.Group) -> list[tuple[int, float, float]]:
         light = colour.models.eotf_sRGB(image / 255.0)
         loss = np.log(np.median(light[skin], 0) + 1e-3) - np.log(np.median(light[lesion], 0) + 1e-3)
         rows.append((loss[1], loss[0] / loss[1], loss[2] / loss[1]))
-    table = np.array(rows)
+    table = np.array(rows, np.float64).reshape(-1, 3)
     steps = [table[(table[:, 0] >= low) & (table[:, 0] < high)] for low, high in ((0.5, 0.8), (0.8, 1.2), (1.2, 1.7))]
-    return [(len(step), *(float(v) for v in np.median(step[:, 1:], 0))) for step in steps]
+    medians = [tuple(map(float, np.median(step[:, 1:], 0))) if len(step) else (None, None) for step in steps]
+    return [(len(step), red, blue) for step, (red, blue) in zip(steps, medians, strict=True)]
 
 
 def told_by_inputs(made: alike.Group, rows: list[dict], scores: np.ndarray, real: alike.Group, most: int = 12) -> None:
@@ -233,9 +234,9 @@ def main() -> None:
     print("skin without colour (photographs, renders): chroma under 6 in "
           f"{grey[0][0]:.1%}, {grey[1][0]:.1%}; a* under 0.5 in {grey[0][1]:.1%}, {grey[1][1]:.1%}")
     colours = [pigment(group) for group in (real, made)]
+    told = [["none" if red is None else f"{red:.2f}, {blue:.2f} (n {n})" for n, red, blue in own] for own in colours]
     print("loss of light in lesions, red and blue over green (photographs | renders), where green's is 0.5-0.8, "
-          "0.8-1.2, 1.2-1.7: " + "; ".join(f"{a[1]:.2f}, {a[2]:.2f} | {b[1]:.2f}, {b[2]:.2f} (n {a[0]}, {b[0]})"
-                                  for a, b in zip(*colours, strict=True)))
+          "0.8-1.2, 1.2-1.7: " + "; ".join(" | ".join(pair) for pair in zip(*told, strict=True)))
     print("distances  " + "  ".join(f"{k} {v:.2f}" for k, v in apart.items()))
     if overlap:
         print(f"automatic against exact masks of the renders: IoU median {np.median(overlap):.2f}, "

@@ -65,6 +65,9 @@ CAUSES: tuple[Cause, ...] = (
     replace(BY_NAME["tone"], values=("fst1", "fst6")),
     replace(BY_NAME["hair"], values=(0, 30)),
     replace(BY_NAME["blood"], values=(0.005, 0.05)),
+    replace(BY_NAME["pheomelanin"], values=(0.0, 0.7)),
+    replace(BY_NAME["dryness"], values=(0.0, 1.0)),
+    replace(BY_NAME["redness"], values=(0.0, 1.2)),
     replace(BY_NAME["contrast"], values=(1.0, 0.25)),
     replace(BY_NAME["regularity"], values=(0.95, 0.05)),
 )

@@ -61,6 +61,8 @@ CAUSES: Final = (
     Cause("melanin", "melanin of the skin", ("skin.melanosome_fraction",), (0.01, 0.11, 0.21, 0.31, 0.41),
           "melanosome fraction"),
     Cause("blood", "blood of the skin", ("skin.blood_fraction",), (0.002, 0.005, 0.02, 0.05), "blood fraction"),
+    Cause("pheomelanin", "pheomelanin", ("skin.pheomelanin_share",), (0.0, 0.35, 0.7), "share of the melanin"),
+    Cause("dryness", "dry skin", ("skin.dryness",), (0.0, 0.5, 1.0)),
     Cause("hair", "hair", ("hair.count",), (0, 10, 30), "hairs"),
     Cause("ruler", "ruler", ("artefacts.ruler",), _SWITCH),
     Cause("ink", "ink", ("artefacts.ink",), _SWITCH),
@@ -84,6 +86,7 @@ CAUSES: Final = (
           role="sign", sets=("lesion.dermal_melanin=0.1",)),
     Cause("size", "size of the lesion", ("lesion.diameter_mm",), (3.0, 5.0, 7.0), "mm", role="sign", reference=1),
     Cause("regularity", "regularity of the lesion", ("lesion.regularity",), (0.95, 0.5, 0.05), role="sign"),
+    Cause("redness", "redness around the lesion", ("lesion.erythema",), (0.0, 0.6, 1.2), role="sign"),
 )
 BY_NAME: Final[Mapping[str, Cause]] = {cause.name: cause for cause in CAUSES}
 
@@ -100,6 +103,8 @@ LINKS: Final[Mapping[tuple[str, str], str]] = {
     ("melanin", "light"): "a picture cannot tell dark skin from little light",
     ("exposure", "light"): "both are the amount of light",
     ("exposure", "device"): "each device has its own exposure and tone curve",
+    ("pheomelanin", "white_balance"): "both make the picture yellower or bluer",
+    ("pheomelanin", "device"): "each device has its own colours",
     ("white_balance", "device"): "each device has its own colours",
     ("contrast", "depth"): "melanin seen through more tissue is paler and bluer",
     ("contrast", "polarisation"): "light off the surface lies over the lesion",

@@ -10,13 +10,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.transforms import Compose
 from PIL import Image
 from standin import FakeEngine, device
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from synthskin.conventions import DIAGNOSES
 from synthskin.dataset.format import DatasetError
-from synthskin.hooks import Linear, MixedDataset, RenderedStream, SkinDataset, collate
+from synthskin.hooks import (
+    Linear,
+    MixedDataset,
+    RandHairOverlayd,
+    RandToneShiftd,
+    RenderedStream,
+    SkinDataset,
+    collate,
+)
 from synthskin.hooks.data import squared
 from synthskin.hooks.mixing import quotas
 from synthskin.hooks.renderer import RenderError
@@ -78,10 +87,48 @@ def test_refusals(folder, tmp_path):
         SkinDataset(folder, label="colour")
     with pytest.raises(ValueError, match="classes"):
         SkinDataset(folder, label="sex")
+    for bad, told in (("MEL", "a list of values"), ([], "a list of values"), (["NV", "NV"], "comes twice"),
+                      (["NV", "melanoma"], "'melanoma' is no diagnosis; allowed are MEL, NV")):
+        with pytest.raises(ValueError, match=told):
+            SkinDataset(folder, classes=bad)
+        with pytest.raises(ValueError, match=told):
+            RenderedStream("fst2", classes=bad)
+    with pytest.raises(ValueError, match="is no ita_class"):
+        SkinDataset(folder, label="ita_class", classes=["1", "2"])
+    with pytest.raises(ValueError, match="no row has one of them as its modality; there are dermoscopic"):
+        SkinDataset(folder, label="modality", classes=["dermatoscopic"])
     data = SkinDataset(folder)
     data.rows = [data.rows[0] | {"file_name": "../secret.png"}]
     with pytest.raises(DatasetError, match="stay inside"):
         data[0]
+
+
+def test_labels_of_mixed_sets_mean_the_same(folder):
+    own, other = SkinDataset(folder, classes=["NV", "MEL"]), SkinDataset(folder)
+    for real, synthetic in ((own, other), (other, own), (Subset(own, [0, 1]), other),
+                            (other, SkinDataset(folder, label="ita_class"))):
+        with pytest.raises(ValueError, match="labels mean different things: real has "):
+            MixedDataset(real, synthetic)
+    assert len(MixedDataset(Subset(own, [0, 1]), SkinDataset(folder, classes=["NV", "MEL"]))) == 14
+
+
+@pytest.mark.parametrize("transform", [
+    RandToneShiftd("image", to=(-50.0, 60.0), prob=1.0),
+    Compose([RandHairOverlayd("image", prob=1.0, count=(5, 20)), RandToneShiftd("image", to=(-50.0, 60.0), prob=1.0)]),
+], ids=("alone", "in a Compose"))
+def test_monai_transforms_draw_anew_in_each_worker_and_epoch(folder, transform):
+    def passes(seed):
+        real, synthetic = (SkinDataset(where, transform=transform) for where in (folder, folder / "../set"))
+        loader = DataLoader(MixedDataset(real, synthetic), 6, num_workers=2, collate_fn=collate,
+                            generator=torch.Generator().manual_seed(seed),
+                            multiprocessing_context=multiprocessing.get_context("fork"))
+        return [torch.cat([batch["ita_reached_deg"] for batch in loader]).tolist() for _ in range(2)]
+
+    first, second = passes(3)
+    goals = np.array(first + second).reshape(4, 12)  # the same 12 pictures, four times
+    assert all(len(set(np.round(own, 3))) > 2 for own in goals.T)
+    assert min(np.abs(a - b).max() for k, a in enumerate(goals) for b in goals[:k]) > 5
+    assert passes(3)[0] == first and passes(4)[0] != first
 
 
 def test_collate_of_nulls(folder):

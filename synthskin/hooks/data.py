@@ -26,6 +26,7 @@ from synthskin.conventions import DIAGNOSES, HEALTHY
 from synthskin.dataset.encode import read_png
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.reader import open_dataset, safe_path
+from synthskin.hooks.shards import reseed
 
 #: Keys of a row that can be a label, and the classes each has by default.
 LABEL_KEYS: Final[dict[str, tuple[Any, ...]]] = {
@@ -44,7 +45,8 @@ class SkinDataset(Dataset[dict[str, Any]]):
     label        "diagnosis", "benign_malignant", "ita_class" or any other key of a row; names its `classes`
     classes      the values that get the labels 0, 1, 2 ...; by default those of LABEL_KEYS
     size_px      None: as on disk; else the short side is scaled to it and the middle square cut out
-    transform    called with each sample (ToneShift, a MONAI Compose ...)
+    transform    called with each sample (ToneShift, a MONAI Compose ...); MONAI's random state gets a seed of its own
+                 in each worker of a DataLoader and each epoch, from torch's generator
     split        only rows whose `split` is this
 
     Holds rows and paths, no open files: may be pickled, forked or spawned. Raises DatasetError where there is no valid
@@ -67,14 +69,17 @@ class SkinDataset(Dataset[dict[str, Any]]):
             raise DatasetError(f"{directory}: no samples with split={split}; {_splits_of(rows)}")
         if label not in self.rows[0]:
             raise ValueError(f"label={label!r}: a key of metadata.jsonl is needed, such as {', '.join(LABEL_KEYS)}")
-        if classes is None and label not in LABEL_KEYS:
-            raise ValueError(f"label={label!r}: give its classes=[...] too")
         self.label = label
-        self.classes = list(LABEL_KEYS[label] if classes is None else classes)
+        self.classes = checked_classes(label, classes)
+        if label not in LABEL_KEYS and not any(row[label] in self.classes for row in rows):
+            there = sorted({str(row[label]) for row in rows})
+            raise ValueError(f"classes={self.classes!r:.80}: no row has one of them as its {label}; there are "
+                             f"{', '.join(there[:8])}")
         if size_px is not None and size_px < 16:
             raise ValueError(f"size_px={size_px}: at least 16 is needed")
         self.size_px = size_px
         self.transform = transform
+        self._seeded: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -90,7 +95,10 @@ class SkinDataset(Dataset[dict[str, Any]]):
         if self.size_px is not None:
             sample["image"] = squared(sample["image"], self.size_px)
             sample["mask"] = None if sample["mask"] is None else squared(sample["mask"], self.size_px, hard=True)
-        return sample if self.transform is None else self.transform(sample)
+        if self.transform is None:
+            return sample
+        self._seeded = reseed(self.transform, str(self.directory), self._seeded)
+        return self.transform(sample)
 
     def label_of(self, row: dict[str, Any]) -> int | None:
         """Position of the row's value in `classes`; None where there is none."""
@@ -102,6 +110,25 @@ class SkinDataset(Dataset[dict[str, Any]]):
             return read_png(safe_path(self.directory, relative))
         except DatasetError as error:
             raise DatasetError(f"{self.directory}/{relative}: {error}") from None
+
+
+def checked_classes(label: str, classes: Sequence[Any] | None) -> list[Any]:
+    """`classes`, or those of LABEL_KEYS; raises ValueError where they cannot be the values of `label`."""
+    allowed = LABEL_KEYS.get(label)
+    if classes is None:
+        if allowed is None:
+            raise ValueError(f"label={label!r}: allowed are {', '.join(LABEL_KEYS)}, or give its classes=[...] too")
+        return list(allowed)
+    if isinstance(classes, (str, bytes)) or not list(classes):
+        raise ValueError(f"classes={classes!r:.80}: a list of values is needed, such as ['NV', 'MEL']")
+    found = list(classes)
+    if any(value in found[:k] for k, value in enumerate(found)):
+        raise ValueError(f"classes={found!r:.80}: a value comes twice")
+    unknown = [] if allowed is None else [value for value in found if value not in allowed]
+    if unknown:
+        raise ValueError(f"classes={found!r:.80}: {unknown[0]!r:.40} is no {label}; allowed are "
+                         f"{', '.join(map(str, allowed or ()))}")
+    return found
 
 
 def _splits_of(rows: Sequence[dict[str, Any]]) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, IterableDataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler, Subset
 
 from synthskin.hooks.shards import rank_and_world
 
@@ -56,7 +56,8 @@ class MixedDataset(Dataset[dict[str, Any]]):
     balance           None: each sample of a source comes equally often. "diagnosis" or "ita_class": the values of that
                       key come equally often over both sources together, as far as the ratio allows; null is a value
 
-    Samples get the key `source`: "real" or "synthetic".
+    Samples get the key `source`: "real" or "synthetic". Raises ValueError on settings that cannot be, and where the
+    labels of the two (`label`, `classes`, also of what a Subset holds) differ.
     """
 
     def __init__(self, real: Any, synthetic: Any, ratio: Ratio = 0.5, balance: str | None = None) -> None:
@@ -69,6 +70,11 @@ class MixedDataset(Dataset[dict[str, Any]]):
         if not callable(ratio) and not isinstance(ratio, Real) and not _is_list(ratio):
             raise ValueError(f"ratio={ratio!r:.80}: a number from 0 to 1, a list of one an epoch, or a function of the "
                              "epoch such as Linear is needed")
+        labels = [_labels(source) for source in (real, synthetic)]
+        if None not in labels and labels[0] != labels[1]:
+            told = [f"{key}={classes!r:.60}" for key, classes in filter(None, labels)]
+            raise ValueError(f"labels mean different things: real has {told[0]}, synthetic {told[1]}; give both the "
+                             "same label and classes")
         self.real, self.synthetic, self.ratio, self.balance = real, synthetic, ratio, balance
         epochs: Any = ratio if _is_list(ratio) else (ratio,)
         for epoch in range(len(epochs)):
@@ -200,6 +206,14 @@ def _is_map_style(source: Any) -> bool:
     if isinstance(source, (str, bytes, Mapping, IterableDataset)):
         return False
     return hasattr(source, "__getitem__") and hasattr(source, "__len__")
+
+
+def _labels(source: Any) -> tuple[str, list[Any]] | None:
+    """(label, classes) of a SkinDataset, also inside Subsets; None of anything else."""
+    while isinstance(source, Subset):
+        source = source.dataset
+    key, classes = getattr(source, "label", None), getattr(source, "classes", None)
+    return (key, list(classes)) if isinstance(key, str) and isinstance(classes, (list, tuple)) else None
 
 
 def _values(source: Any, key: str) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zlib
+from typing import Any
 
 import torch.distributed
 from torch.utils.data import get_worker_info
@@ -28,3 +30,18 @@ def worker_seed() -> int:
     """Seed of this DataLoader worker, new in every epoch; 0 outside a worker."""
     info = get_worker_info()
     return 0 if info is None else int(info.seed)
+
+
+def reseed(transform: Any, name: str, before: int | None) -> int | None:
+    """Give MONAI's random state in `transform` numbers of its own in this DataLoader worker and epoch.
+
+    Workers are copies of one process: unless something does this, all of them draw the same, and each epoch again.
+    `name` sets the data sets of one worker apart; `before` is what the last call here returned, None at first. Nothing
+    is done outside a worker, a second time in one, or where there is no such state.
+    """
+    info = get_worker_info()
+    if info is None or info.seed == before:
+        return before
+    if hasattr(transform, "set_random_state"):
+        transform.set_random_state(seed=(int(info.seed) + zlib.crc32(name.encode())) % 2**32)
+    return int(info.seed)

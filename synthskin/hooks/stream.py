@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from synthskin.dataset.format import MAX_SAMPLES
-from synthskin.hooks.data import LABEL_KEYS, Transform, make_sample
+from synthskin.hooks.data import Transform, checked_classes, make_sample
 from synthskin.hooks.renderer import AHEAD, RECYCLE_AFTER, Renderer
-from synthskin.hooks.shards import rank_and_world, worker_and_workers
+from synthskin.hooks.shards import rank_and_world, reseed, worker_and_workers
 from synthskin.preset import Preset, load_preset
 from synthskin.run import EngineOptions
 
@@ -63,12 +63,11 @@ class RenderedStream(IterableDataset[dict[str, Any]]):
                                    ("size_px", size_px, 32)):
             if value is not None and value < least:
                 raise ValueError(f"{name}={value}: {least} or more is needed")
-        if label not in LABEL_KEYS and classes is None:
-            raise ValueError(f"label={label!r}: allowed are {', '.join(LABEL_KEYS)}, or give its classes=[...] too")
         self.preset_toml, self.set_hash = loaded.resolved_toml(), loaded.hash
         self.seed, self.samples, self.first = seed, samples, start
         self.options = EngineOptions(size_px=size_px, spp=spp, device=device, threads=threads)
-        self.label, self.classes = label, list(LABEL_KEYS[label] if classes is None else classes)
+        self.label, self.classes = label, checked_classes(label, classes)
+        self._seeded: int | None = None
         self.transform, self.engine = transform, engine
         self.rank, self.world = rank_and_world()
         # shared with the workers, which end after a pass: where they stopped must outlive them
@@ -103,6 +102,7 @@ class RenderedStream(IterableDataset[dict[str, Any]]):
         if int(self._shared[_LAYOUT, worker]) != shares:
             place[worker], self._shared[_LAYOUT, worker] = 0, shares
         first = self._first(shares)
+        self._seeded = reseed(self.transform, self.set_hash, self._seeded)
         left = None if self.samples is None else len(range(worker, len(self), workers))
         while left is None or left > 0:
             renderer = self._started(workers)

@@ -28,6 +28,8 @@ MASK_STATUS: Final = ("exact", "inherited", "predicted", "human", "none")
 DIAGNOSIS_STATUS: Final = (
     "by_construction", "requested", "inherited", "histopathology", "clinical", "predicted", "unknown",
 )
+#: Of a parent that nobody looked at: what was only found or asked for stays so, however often it is handed on.
+_STAYS: Final = ("predicted", "requested", "unknown")
 GENERATORS: Final = ("physics", "diffusion", "gan", "real")
 MODALITIES: Final = ("dermoscopic", "clinical")
 DERMOSCOPIC_TYPES: Final = ("contact polarized", "contact non-polarized", "non-contact polarized")
@@ -70,3 +72,8 @@ def ita_class(ita_deg: float) -> int:
         if ita_deg > lower:
             return number
     return 6
+
+
+def handed_on(status: str) -> str:
+    """mask_status or diagnosis_status of a picture made from one that has `status`."""
+    return status if status in _STAYS or status == "none" else "inherited"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,6 +94,23 @@ def test_tone_translation_changes_skin_and_keeps_what_stands_before_it(toys, tmp
         ruler = source.load(k).artefacts.get("ruler", np.zeros((32, 32), np.uint8)) > 0
         assert not different[ruler].any() and different[:, 16:].mean() > 0.9
     assert np.mean([row["ita_image_deg"] for row in made.rows]) < np.mean([60 - 20 * s[1] for s in SPECS])
+
+
+def test_what_was_found_or_asked_for_is_not_made_true_by_handing_it_on(toys, tmp_path):
+    shutil.copytree(toys, tmp_path / "found")
+    rows, exact = tmp_path / "found/metadata.jsonl", '"mask_status": "exact"'
+    assert exact in rows.read_text()
+    rows.write_text(rows.read_text().replace(exact, '"mask_status": "predicted"'))
+    translate_set(translator(), tmp_path / "found", tmp_path / "asked")
+    translate_set(translator("tone"), tmp_path / "asked", tmp_path / "again")
+    translate_set(translator("tone"), toys, tmp_path / "known")
+    for name, status in (("asked", "predicted"), ("again", "predicted"), ("known", "inherited")):
+        assert {row["mask_status"] for row in read_rows(tmp_path / name)} == {status}
+        assert validate(tmp_path / name) == []
+    again, known = read_rows(tmp_path / "again"), read_rows(tmp_path / "known")
+    assert {row["diagnosis_status"] for row in again} == {"requested"}
+    assert all("melanoma" not in row["caption"] for row in again)
+    assert any("melanoma" in row["caption"] for row in known)
 
 
 def test_hair_lies_over_the_new_skin_and_brings_none_of_the_old(toys):

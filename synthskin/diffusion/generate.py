@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synthskin.conventions import handed_on
 from synthskin.dataset.card import Card
 from synthskin.dataset.encode import encode_sample
 from synthskin.dataset.preview import preview_png
@@ -315,7 +316,10 @@ class _Run:
     def _sample(self, t: _Try, decision: Decision, refused: list[dict[str, Any]]) -> Any:
         request, source = self.request, self.source
         image = decision.candidate.image
+        row = None if source is None or t.parent is None else source.rows[t.parent]
         mask, status = t.mask, "inherited"
+        if row is not None and request.way == "physics-set":  # a picture made from a mask fits it, whoever drew it
+            status = handed_on(row["mask_status"])
         params: dict[str, Any] = {
             "index": t.slot.index, "way": request.way, "prompt": t.prompt, "negative_prompt": NEGATIVE_PROMPT,
             "seed": t.seed, "try": t.attempt, "steps": request.steps, "guidance": request.guidance,
@@ -330,7 +334,6 @@ class _Run:
             mask = np.where(np.asarray(found.mask) > 0, np.uint8(255), np.uint8(0))
             status = "predicted"
             params["mask_confidence"] = round(float(found.confidence), 4)
-        row = None if source is None or t.parent is None else source.rows[t.parent]
         return make_sample(
             t.slot.index, request.seed, self.set_hash, image, mask, status, t.slot.diagnosis, t.prompt,
             measured_tone(image, mask), self.checkpoint, params, row,

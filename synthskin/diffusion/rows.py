@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthskin.conventions import BENIGN_MALIGNANT, DIAGNOSES, HEALTHY, ita_class
+from synthskin.conventions import BENIGN_MALIGNANT, DIAGNOSES, HEALTHY, handed_on, ita_class
 from synthskin.dataset.format import Sample, empty_row, stem
 from synthskin.dataset.reader import bounding_box
 
@@ -31,12 +31,13 @@ def make_sample(
     box: list[Any] = bounding_box(mask)
     group = f"diffusion-{set_hash}-{name}"
     inherits = parent is not None and params["way"] == "physics-set"
+    status = handed_on(parent["diagnosis_status"]) if parent is not None and inherits else "requested"
     row = empty_row() | {
         "file_name": f"images/{name}.png", "mask_file_name": f"masks/{name}.png", "index": index, "seed": seed,
         "preset": PRESET, "set_hash": set_hash, "generator": "diffusion", "mask_status": mask_status,
         "diagnosis": diagnosis, "diagnosis_raw": diagnosis,
         "diagnosis_scheme": None if diagnosis is None else "ISIC 2018 Task 3 and healthy",
-        "diagnosis_status": "unknown" if diagnosis is None else "inherited" if inherits else "requested",
+        "diagnosis_status": "unknown" if diagnosis is None else status,
         "benign_malignant": None if diagnosis is None else BENIGN_MALIGNANT[diagnosis],
         "ita_image_deg": None if ita_image_deg is None else round(ita_image_deg, 4),
         "ita_class": None if ita_image_deg is None else ita_class(ita_image_deg),

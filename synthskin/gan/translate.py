@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from synthskin.captions import Facts, caption
-from synthskin.conventions import BENIGN_MALIGNANT, ita_class
+from synthskin.conventions import BENIGN_MALIGNANT, handed_on, ita_class
 from synthskin.dataset.card import Card
 from synthskin.dataset.encode import encode_sample
 from synthskin.dataset.format import DatasetError, Sample, empty_row, stem
@@ -237,7 +237,8 @@ def make_sample(
 ) -> Sample:
     """The sample of a translated picture. `extra` goes into params (scores of gates).
 
-    Masks are inherited. Structures are dropped where the lesion changed, hair and artefacts where nothing kept them.
+    Masks are inherited; a predicted one stays so unless the picture is made from it, as does a diagnosis that was but
+    asked for. Structures are dropped where the lesion changed, hair and artefacts where nothing kept them.
     """
     source, change = made.source, translator.change
     parent = source.row
@@ -259,11 +260,12 @@ def make_sample(
         "hair_file_name": None if hair is None else f"hair/{stem(index)}.png",
         "attributes": sorted(attributes), "artefacts": sorted(artefacts),
         "index": index, "seed": card.seed, "preset": card.preset, "set_hash": card.set_hash, "generator": "gan",
-        "mask_status": "none" if mask is None else "inherited",
+        "mask_status": "none" if mask is None else "inherited" if change == "picture"
+        else handed_on(parent["mask_status"]),
         "diagnosis": diagnosis,
         "diagnosis_raw": diagnosis if change == "class" else parent["diagnosis_raw"],
         "diagnosis_scheme": "ISIC 2018 Task 3 and healthy" if change == "class" else parent["diagnosis_scheme"],
-        "diagnosis_status": "requested" if asked else "inherited",
+        "diagnosis_status": "requested" if asked else handed_on(parent["diagnosis_status"]),
         "benign_malignant": parent["benign_malignant"] if diagnosis is None else BENIGN_MALIGNANT[diagnosis],
         "bbox": box, "boxes": [box] if box else [],
         "lesions": [diagnosis] if box and diagnosis is not None else [],
@@ -277,6 +279,7 @@ def make_sample(
     row |= measured(made.image, source)
     ita = row["ita_image_deg"]
     row |= {"ita_class": None if ita is None else ita_class(ita), "tone_source": None if ita is None else "image"}
-    told = row if not asked else {**row, "diagnosis": None, "benign_malignant": None}  # asked for is not known
+    known = row["diagnosis_status"] not in ("requested", "predicted")
+    told = row if known else {**row, "diagnosis": None, "benign_malignant": None}
     row["caption"] = caption(Facts.of(told, mask, hair, made.image))
     return Sample(row, made.image, mask, hair, attributes, artefacts)

@@ -7,8 +7,10 @@ segmenter's SHA-256 as `checkpoint`, its licences added, parents named.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +21,11 @@ from numpy.typing import NDArray
 
 from synthskin.conventions import HEALTHY
 from synthskin.dataset.encode import encode_sample, png_bytes
-from synthskin.dataset.format import DatasetError, Sample
+from synthskin.dataset.format import DatasetError, Sample, parse_row
 from synthskin.dataset.photo import ENDINGS, load_photo
 from synthskin.dataset.preview import MAX_TILES, write_preview
-from synthskin.dataset.reader import Dataset, Progress, bounding_box, open_dataset
-from synthskin.dataset.writer import DatasetWriter
+from synthskin.dataset.reader import Dataset, Progress, bounding_box, open_dataset, read_lines, safe_path
+from synthskin.dataset.writer import DatasetWriter, check_target
 from synthskin.files import write_whole
 from synthskin.segment import confidence as conf
 from synthskin.segment.data import collect, joined
@@ -39,18 +41,23 @@ MAX_ROWS_BYTES: Final = 1_000_000_000
 
 @dataclass(frozen=True)
 class Predicted:
-    """Pictures in all, masks made in this call, and why others were left out."""
+    """Pictures in all, masks made in this call, why others were left out, and how many of those made were made again.
+
+    redone    a mask was there, of another picture of that name in the same folder, or of one nobody knows any more
+    """
 
     total: int
     made: int
     left_out: dict[str, str]
+    redone: int = 0
 
 
 def predict_files(segmenter: Segmenter, sources: Sequence[Path], out: Path, batch: int = 8, probability: bool = False,
                   skip_bad: bool = False, progress: Progress | None = None) -> Predicted:
-    """Segment pictures or one data set into `out`; what is there already from this segmenter is kept.
+    """Segment pictures or one data set into `out`; what is there already of these pictures and this segmenter is kept.
 
-    Raises SegmentError or DatasetError on a source that is none; a picture that cannot be read is an error too, or left
+    A picture that was replaced is segmented again. Raises SegmentError or DatasetError on a source that is none, and
+    where `out` has masks of other pictures under these names; a picture that cannot be read is an error too, or left
     out with `skip_bad`.
     """
     if batch < 1:
@@ -86,6 +93,9 @@ def find_pictures(sources: Sequence[Path]) -> dict[str, Path]:
 def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path, batch: int, probability: bool,
                       skip_bad: bool, progress: Progress | None) -> Predicted:
     rows = _known_rows(segmenter, out, probability)
+    stale = _stale(rows, pictures, out)
+    for name in stale:
+        del rows[name]
     kept = {name for name in rows if name in pictures}
     missing = [name for name in pictures if name not in kept]
     left_out: dict[str, str] = {}
@@ -95,15 +105,19 @@ def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path
             write_whole(out / ROWS, b"", SegmentError)  # from here on the folder is ours, whatever stops the call
         for folder in ("masks", "probabilities") if probability else ("masks",):
             (out / folder).mkdir(exist_ok=True)
+        for name in stale:  # no mask of another picture stays, whatever stops the call
+            for folder in ("masks", "probabilities"):
+                (out / folder / f"{name}.png").unlink(missing_ok=True)
     except OSError as error:
         raise SegmentError(f"{out}: cannot be made: {error.strerror or error}; choose another --out") from None
     if progress is not None:
         progress.start(len(pictures), len(kept))
     try:
         for start in range(0, len(missing), batch):
-            names, images = [], []
+            names, images, hashes = [], [], {}
             for name in missing[start : start + batch]:
                 try:
+                    hashes[name] = _file_hash(pictures[name])
                     images.append(load_photo(pictures[name]))
                     names.append(name)
                 except DatasetError as error:
@@ -115,7 +129,8 @@ def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path
                 if probability:
                     levels = (one.probability * 255).round().astype(np.uint8)
                     write_whole(out / "probabilities" / f"{name}.png", png_bytes(levels), SegmentError)
-                rows[name] = _row(name, pictures[name], image, one, segmenter)
+                rows[name] = _row(name, pictures[name], image, one, segmenter) | {
+                    "sha256": hashes[name], "folder": _folder(pictures[name], out)}
             if progress is not None:
                 progress.step(len(kept) + start + len(names))
     finally:
@@ -125,7 +140,37 @@ def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path
         write_whole(out / ROWS, text.encode(), SegmentError)
     write_whole(out / "preview.png", _sheet({n: p for n, p in pictures.items() if n in rows}, out / "masks", rows),
                 SegmentError)
-    return Predicted(len(kept) + len(missing) - len(left_out), len(missing) - len(left_out), left_out)
+    return Predicted(len(kept) + len(missing) - len(left_out), len(missing) - len(left_out), left_out,
+                     sum(name in rows for name in stale))
+
+
+def _file_hash(path: Path) -> str:
+    """SHA-256; empty where the file cannot be read, which decoding it will tell."""
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _folder(picture: Path, out: Path) -> str:
+    """Where a picture lies, told from `out`."""
+    return os.path.relpath(picture.parent.resolve(), out.resolve())
+
+
+def _stale(rows: dict[str, dict[str, Any]], pictures: dict[str, Path], out: Path) -> list[str]:
+    """Names whose mask is of another picture, or of one that its row does not tell (it was written before rows did).
+
+    Raises SegmentError where that other picture lies in another folder: its mask is not ours to write over.
+    """
+    stale = [name for name, path in pictures.items() if name in rows and rows[name].get("sha256") != _file_hash(path)]
+    others = [name for name in stale if rows[name].get("folder") not in (None, _folder(pictures[name], out))]
+    if others:
+        first = os.path.normpath(out.resolve() / str(rows[others[0]]["folder"]))
+        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+        raise SegmentError(f"{out}: holds the mask of another {pictures[others[0]].name} (of {first}){more}; choose "
+                           "another --out, one for each folder of pictures")
+    return stale
 
 
 def _row(name: str, path: Path, image: NDArray[Any], one: Prediction, segmenter: Segmenter) -> dict[str, Any]:
@@ -199,6 +244,8 @@ def _predict_set(segmenter: Segmenter, data: Dataset, out: Path, batch: int, pro
                    attribution=joined([data.card.attribution, segmenter.card["attribution"]]))
     preset = data.directory / "preset.toml"
     toml = preset.read_text(encoding="utf-8") if preset.is_file() else ""
+    check_target(out, card, preset_toml=toml)
+    _refuse_replaced(data, out)
     with DatasetWriter(out, card, toml) as writer:
         missing = [k for k, row in enumerate(data.rows) if row["index"] not in writer.finished]
         if progress is not None:
@@ -218,11 +265,25 @@ def _predict_set(segmenter: Segmenter, data: Dataset, out: Path, batch: int, pro
     return Predicted(len(data), len(missing), {})
 
 
+def _refuse_replaced(data: Dataset, out: Path) -> None:
+    """Raise SegmentError where a row of `out` is of another picture than `data` has now: a set is never changed."""
+    rows = {row["index"]: row for row in data.rows}
+    kept = []
+    for _, line, _ in read_lines(out) if (out / "metadata.jsonl").is_file() else ():
+        with contextlib.suppress(DatasetError):  # what is no row the writer makes again
+            kept.append(parse_row(line))
+    for there in kept:
+        row, parent = rows.get(there["index"]), (there["parents"] or [{}])[-1]
+        if row is not None and parent.get("sha256") != _file_hash(safe_path(data.directory, row["file_name"])):
+            raise SegmentError(f"{out}: was made from another {row['file_name']} than {data.directory} holds now; "
+                               "choose another --out")
+
+
 def _replaced(sample: Sample, one: Prediction, data: Dataset, key: str, sha256: str) -> Sample:
     row = dict(sample.row)
     mask = np.zeros_like(one.mask) if row["diagnosis"] == HEALTHY else one.mask
     box = bounding_box(mask)
-    digest = hashlib.sha256((data.directory / row["file_name"]).read_bytes()).hexdigest()
+    digest = _file_hash(data.directory / row["file_name"])
     params = {**json.loads(row["params"]), "segmenter_confidence": round(one.confidence, 4)}
     row |= {
         "set_hash": key, "mask_status": "predicted", "mask_file_name": f"masks/{Path(row['file_name']).name}",

@@ -27,6 +27,7 @@ from synthskin.segment.settings import TrainSettings
 VALIDATION_NAMES: Final = ("val", "valid", "validation")
 DARK: Final = "dark_corner"
 LEAST_WEIGHT: Final = 0.15  # of a lesion that cannot be seen; by design
+_CHUNK: Final = 1 << 20  # bytes of a file that are hashed at a time
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,15 @@ def collect(directories: Sequence[Path], settings: TrainSettings, for_test: bool
     cards = []
     if len({directory.resolve() for directory in directories}) < len(directories):
         raise SegmentError("a set is given twice; give each once")
-    for directory in directories:
-        data = open_dataset(directory)
+    opened = [open_dataset(directory) for directory in directories]
+    tested = {_group(data.directory, row) for data in opened for row in data.rows if row["split"] == "test"}
+    for data in opened:
         cards.append(data.card)
         for row in data.rows:
-            reason = _reason(row, settings, for_test)
+            group = _group(data.directory, row)
+            reason = _reason(row, settings) if for_test or group not in tested else _tested_reason(row)
             if reason is None:
-                group = row["group_id"] or row["patient_id"] or row["lesion_id"]
-                items.append(Item(directory, row, f"{directory.resolve()}:{row['index']}" if group is None else group))
+                items.append(Item(data.directory, row, group))
             else:
                 left_out[reason] += 1
     if not items:
@@ -97,10 +99,18 @@ def collect(directories: Sequence[Path], settings: TrainSettings, for_test: bool
     return Collection(tuple(training), tuple(validation), dict(left_out), tuple(cards))
 
 
-def _reason(row: dict[str, Any], settings: TrainSettings, for_test: bool) -> str | None:
-    """Why a row is not used."""
-    if row["split"] == "test" and not for_test:
-        return "split=test"
+def _group(directory: Path, row: dict[str, Any]) -> str:
+    """What no split may cut: the row's group, else person, else lesion, else the picture alone."""
+    group = row["group_id"] or row["patient_id"] or row["lesion_id"]
+    return f"{directory.resolve()}:{row['index']}" if group is None else str(group)
+
+
+def _tested_reason(row: dict[str, Any]) -> str:
+    return "split=test" if row["split"] == "test" else "a group that has split=test"
+
+
+def _reason(row: dict[str, Any], settings: TrainSettings) -> str | None:
+    """Why a row is not used, its split left aside."""
     if row["diagnosis"] == HEALTHY:
         return None  # an empty mask
     if row["mask_status"] not in settings.masks:
@@ -121,22 +131,49 @@ def split(items: Sequence[Item], settings: TrainSettings) -> tuple[list[Item], l
     return ([item for item in items if item.group not in marked], [item for item in items if item.group in marked])
 
 
+def _paths(item: Item) -> list[str | None]:
+    """Picture, mask, dark corner, relative to the set; None where there is none."""
+    dark = f"artefacts/{DARK}/{Path(item.row['file_name']).name}" if DARK in item.row["artefacts"] else None
+    return [item.row["file_name"], item.row["mask_file_name"], dark]
+
+
+def _hash_files(item: Item) -> bytes:
+    """SHA-256 of an item's files, one behind the other; raises SegmentError."""
+    digest = hashlib.sha256()
+    for relative in filter(None, _paths(item)):
+        try:
+            with open(safe_path(item.directory, relative), "rb") as handle:
+                while part := handle.read(_CHUNK):
+                    digest.update(part)
+        except (DatasetError, OSError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise SegmentError(f"{item.directory}/{relative}: cannot be read: {why}") from None
+    return digest.digest()
+
+
+def files_digest(items: Sequence[Item]) -> str:
+    """SHA-256 of pictures and masks in their order: what a training must find again to go on. Raises SegmentError."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(_hash_files(item))
+    return digest.hexdigest()
+
+
+def rows_digest(collection: Collection) -> str:
+    """SHA-256 of what rows say beside their files: how often each is drawn, which are held out."""
+    told = [[item.weight for item in part] for part in (collection.training, collection.validation)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
 def read_item(item: Item) -> tuple[NDArray[np.uint8], NDArray[np.bool_], bytes]:
     """(picture (h, w, 3), mask (h, w), digest of the files); raises SegmentError.
 
     What a black surround covers (artefacts/dark_corner) is taken out of the mask: no reader outlines what is not seen.
     """
-    digest = hashlib.sha256()
     arrays: list[NDArray[Any] | None] = []
-    dark = f"artefacts/{DARK}/{Path(item.row['file_name']).name}" if DARK in item.row["artefacts"] else None
-    for relative in (item.row["file_name"], item.row["mask_file_name"], dark):
-        if relative is None:
-            arrays.append(None)
-            continue
+    for relative in _paths(item):
         try:
-            path = safe_path(item.directory, relative)
-            arrays.append(read_png(path))
-            digest.update(path.read_bytes())
+            arrays.append(None if relative is None else read_png(safe_path(item.directory, relative)))
         except (DatasetError, OSError) as error:
             raise SegmentError(f"{item.directory}/{relative}: {error}") from None
     image, mask, corner = arrays
@@ -151,7 +188,7 @@ def read_item(item: Item) -> tuple[NDArray[np.uint8], NDArray[np.bool_], bytes]:
     seen = mask > 0
     if corner is not None and corner.shape == mask.shape:
         seen &= corner == 0
-    return image, seen, digest.digest()
+    return image, seen, _hash_files(item)
 
 
 def scaled(array: NDArray[Any], shape: tuple[int, int]) -> Tensor:
@@ -166,37 +203,40 @@ def scaled(array: NDArray[Any], shape: tuple[int, int]) -> Tensor:
 class Cache:
     """All pictures and masks as squares of size_px in one memory-mapped file, filled once; [i] gives (4, s, s) uint8.
 
-    path       file in the model's training folder; `digest` names its content, the aspect of each is kept
+    path       file in the model's training folder; the aspect of each picture is kept beside it
+    digest     `files_digest` of the items: squares of other files are not used again
     """
 
-    def __init__(self, path: Path, items: Sequence[Item], size_px: int, progress: Progress | None) -> None:
-        self._path = path
+    def __init__(self, path: Path, items: Sequence[Item], digest: str, size_px: int, progress: Progress | None) -> None:
+        self.digest = digest
         side = (len(items), 4, size_px, size_px)
         note = path.with_suffix(".json")
-        key = hashlib.sha256(json.dumps([[str(i.directory.resolve()), i.row["file_name"], i.row["set_hash"]]
-                                         for i in items] + [size_px]).encode()).hexdigest()
-        self.aspect, self.digest = self._known(note, key, len(items))
-        if self.digest and path.is_file() and path.stat().st_size == int(np.prod(side)) + _HEADER:
+        key = f"{digest} {size_px}"
+        self.aspect = self._known(note, key, len(items))
+        if self.aspect and path.is_file() and path.stat().st_size == int(np.prod(side)) + _HEADER:
             self._array = np.memmap(path, np.uint8, "r", _HEADER, side)
             return
         try:
             array = np.memmap(path, np.uint8, "w+", _HEADER, side)
-            self.aspect, self.digest = self._fill(array, items, size_px, progress)
+            self.aspect, found = self._fill(array, items, size_px, progress)
+            if found != digest:
+                raise SegmentError(f"{items[0].directory}: pictures or masks were changed while they were read; give "
+                                   "the same command again")
             array.flush()
-            note.write_text(json.dumps({"key": key, "aspect": self.aspect, "digest": self.digest}), encoding="utf-8")
+            note.write_text(json.dumps({"key": key, "aspect": self.aspect}), encoding="utf-8")
         except OSError as error:
             raise SegmentError(f"{path}: cannot be written: {error.strerror or error}") from None
         self._array = array
 
     @staticmethod
-    def _known(note: Path, key: str, count: int) -> tuple[list[float], str]:
+    def _known(note: Path, key: str, count: int) -> list[float]:
         try:
             found = json.loads(note.read_text(encoding="utf-8"))
             if found["key"] == key and len(found["aspect"]) == count:
-                return [float(value) for value in found["aspect"]], str(found["digest"])
+                return [float(value) for value in found["aspect"]]
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        return [], ""
+        return []
 
     @staticmethod
     def _fill(array: NDArray[np.uint8], items: Sequence[Item], size_px: int,

@@ -31,7 +31,16 @@ from synthskin.dataset.reader import Progress
 from synthskin.files import LOCK, FolderLock, json_bytes, write_whole
 from synthskin.segment import confidence as conf
 from synthskin.segment.augment import augment
-from synthskin.segment.data import Cache, Collection, collect, data_card, joined, read_item
+from synthskin.segment.data import (
+    Cache,
+    Collection,
+    collect,
+    data_card,
+    files_digest,
+    joined,
+    read_item,
+    rows_digest,
+)
 from synthskin.segment.errors import SegmentError
 from synthskin.segment.network import (
     CARD,
@@ -55,6 +64,10 @@ CHECKPOINT_S: Final = 30.0
 LOG_EVERY: Final = 50  # steps
 ROUNDS: Final = 6  # augmented versions of each held-out picture that confidence is fitted on; the first is as it is
 CLIP: Final = 3.0  # of the gradient's norm
+_DIFFERENT: Final = {"start": "another --start", "data": "another set", "data_sha256": "other pictures or masks",
+                     "rows_sha256": "another split or contrast of its rows",
+                     "synthskin_version": "another version of synthskin"}
+_LATER: Final = ("data_sha256", "rows_sha256")  # a training that began before these were told goes on without
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +102,23 @@ def train_segmenter(
     if start is not None:
         settings = replace(settings, channels=tuple(start.card["settings"]["channels"]))
     collection = collect(directories, settings)
+    wanted: dict[str, Any] = {
+        "settings": settings.to_dict(), "data": data_card(collection), "data_sha256": files_digest(collection.items),
+        "rows_sha256": rows_digest(collection), "synthskin_version": __version__,
+        "start": None if start is None else {"weights_sha256": start.sha256, "data": start.card.get("data")}}
     with _folder(out, overwrite):
-        wanted = {"settings": settings.to_dict(), "data": data_card(collection), "synthskin_version": __version__,
-                  "start": None if start is None else {"weights_sha256": start.sha256, "data": start.card.get("data")}}
         if _is_done(out, wanted):
             return Trained(out, load_segmenter(out, "cpu").card, 0, True)
         folder = out / TRAINING
         folder.mkdir(exist_ok=True)
         _check_same(folder / "settings.json", wanted)
-        cache = Cache(folder / "cache.bin", collection.items, settings.size_px, reading)
+        cache = Cache(folder / "cache.bin", collection.items, wanted["data_sha256"], settings.size_px, reading)
         with _deterministic(where):
             state = _start(settings, where, folder / STATE, cache.digest, start)
             first = state.step
             spent = _learn(state, settings, collection, cache, folder / STATE, where, progress)
             weights = half_weights(state.mean)
-            card = _card(wanted, collection, cache, state, where, spent)
+            card = _card(wanted, collection, state, where, spent)
             if start is not None:
                 for key in ("licences", "attribution"):
                     card[key] = joined([card[key], start.card[key]])
@@ -284,14 +299,13 @@ def score_items(segmenter: Segmenter, items: Sequence[Any], progress: Progress |
     return rows
 
 
-def _card(wanted: dict[str, Any], collection: Collection, cache: Cache, state: _State, device: torch.device,
-          spent_s: float) -> dict[str, Any]:
+def _card(wanted: dict[str, Any], collection: Collection, state: _State, device: torch.device, spent_s: float
+          ) -> dict[str, Any]:
     """What the model is; a time is in `run` alone, which comparisons leave out."""
     return {
         "format": FORMAT, "format_version": FORMAT_VERSION, **wanted,
         "network": "MONAI UNet, residual, group norm",
         "parameters": sum(p.numel() for p in state.network.parameters()),
-        "data_sha256": cache.digest,
         "samples": {"training": len(collection.training), "validation": len(collection.validation),
                     "validation_groups": len({item.group for item in collection.validation}),
                     "left_out": collection.left_out},
@@ -309,7 +323,7 @@ def _is_done(out: Path, wanted: dict[str, Any]) -> bool:
     if not (out / CARD).is_file():
         return False
     card = load_segmenter(out, "cpu").card
-    _refuse_other({key: card.get(key) for key in wanted}, wanted, out)
+    _refuse_other({key: card[key] for key in wanted if key in card}, wanted, out)
     return True
 
 
@@ -326,15 +340,15 @@ def _check_same(path: Path, wanted: dict[str, Any]) -> None:
 
 def _refuse_other(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
     same = json.loads(json.dumps(wanted))
+    there = {key: same[key] for key in _LATER} | there
     if there == same:
         return
     found = there.get("settings")
     differs = [f"{key} = {found.get(key)}, {value} was asked for" for key, value in same["settings"].items()
                if isinstance(found, dict) and found.get(key) != value]
-    differs += [f"another {name}" for key, name in (("start", "--start"), ("data", "set"), ("synthskin_version",
-                "version of synthskin")) if there.get(key) != same[key]]
-    raise SegmentError(f"{out}: holds a training with {differs[0]}; give the same settings and sets to continue it, "
-                       "another --out, or --overwrite to start anew")
+    differs += [name for key, name in _DIFFERENT.items() if there.get(key) != same[key]]
+    raise SegmentError(f"{out}: holds a training with {[*differs, 'other settings'][0]}; give the same settings and "
+                       "sets to continue it, another --out, or --overwrite to start anew")
 
 
 @contextlib.contextmanager

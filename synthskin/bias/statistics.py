@@ -133,7 +133,8 @@ class Interval:
     low, high    NaN where none can be given; `note` then says why
     se, df       standard error (both sources of variation) and degrees of freedom
     p            two-sided; NaN where `null` is None; `p_holm` is filled by `holm`
-    detectable   smallest true difference that would have been found with 80 % power; NaN where `null` is None
+    detectable   smallest true difference that would have been found with 80 % power; NaN where `null` is None, and
+                 where it lies beyond the `bounds` of `combine` (the note says so)
     cases, clusters, seeds   what it rests on
     """
 
@@ -169,7 +170,7 @@ def combine(
     (1, A1), (-1, B1), (-1, A2), (1, B2)   change of a gap between two arms
 
     least    fewer clusters than this in any term: no interval, the note says so
-    bounds   values the statistic cannot leave; the interval is cut there
+    bounds   values the sum cannot leave; the interval is cut there (p is that of the uncut one)
     share    the single term is a share of independent cases: where no draw differs (0 of n, n of n) the interval is
              Clopper and Pearson's over the clusters
     """
@@ -218,6 +219,8 @@ def combine(
         away = abs(estimate - null)
         p = float(2 * stats.t.sf(away / side * quantile, df)) if side > 0 else float(away == 0)
         detectable = (quantile + float(stats.t.ppf(POWER, df))) * se
+        if bounds is not None and detectable > max(abs(bound - null) for bound in bounds):
+            detectable, note = math.nan, _and(note, "no possible difference would have been found with 80 % power")
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
     return Interval(estimate, low, high, se, df, p, detectable, cases, n, seeds, note)

@@ -37,7 +37,7 @@ def results_of(spec: StudySpec, sets: Mapping[str, Pictures], tables: Mapping[st
     judges = {name: Judge(spec, table) for name, table in tables.items()}
     comparisons = [c for judge in judges.values() for c in judge.comparisons()]
     primary = judges[spec.primary.test].primary()
-    same = next((c for c in comparisons if c["what"] == primary["what"]), None)
+    same = next((c for c in comparisons if c["question"] == primary["question"]), None)
     family = st.holm([c["interval"] for c in comparisons if c is not same])
     corrected = iter(family)
     for c in comparisons:
@@ -96,20 +96,25 @@ class Judge:
         why = self.table.too_few(metric, keep)
         if why:
             return blank(self.table, math.nan, keep & self.table.bearing(metric), why)
-        top = 2.0 if metric == "brier" and len(self.spec.classes) > 2 else 1.0
         share = metric in _SHARES and self.spec.task == "classification"
-        return st.estimate_of(self.replicates(arm, metric, kind, group), (0.0, top), share, self.spec.least)
+        return st.estimate_of(self.replicates(arm, metric, kind, group), (0.0, self.top(metric)), share,
+                              self.spec.least)
+
+    def top(self, metric: str) -> float:
+        """The largest value a metric can have; the least is 0."""
+        return 2.0 if metric == "brier" and len(self.spec.classes) > 2 else 1.0
 
     def difference(self, metric: str, terms: Sequence[tuple[float, str, str, str]]) -> st.Interval:
-        """Sum of sign x metric of (arm, kind, group)."""
+        """Sum of sign x metric of (arm, kind, group): two terms lie within 1 of 0, four (a gap's change) within 2."""
         for _, _, kind, group in terms:
             keep = self.where(kind, group)
             why = self.table.too_few(metric, keep)
             if why:
                 return blank(self.table, math.nan, keep & self.table.bearing(metric),
                              f"{group}: {why}" if group else why)
+        reach = self.top(metric) * len(terms) / 2
         return st.combine([(sign, self.replicates(arm, metric, kind, group)) for sign, arm, kind, group in terms],
-                          0.0, None, self.spec.least)
+                          0.0, (-reach, reach), self.spec.least)
 
     # --- what is said -------------------------------------------------------------------------------------------
 
@@ -130,7 +135,7 @@ class Judge:
         return found
 
     def compare(self, metric: str, arms: Sequence[str], kind: str = "", groups: Sequence[str] = ()) -> dict[str, Any]:
-        """One comparison with its words."""
+        """One comparison with its words; `question` is the same where arms or groups are turned."""
         terms = [(s * g, arm, kind, group) for s, arm in zip((1.0, -1.0), arms, strict=False)
                  for g, group in zip((1.0, -1.0), groups or ("",), strict=False)]
         if len(arms) == 2 and len(groups) == 2:
@@ -141,7 +146,8 @@ class Judge:
             words = f"{arms[0]} less {arms[1]}{f', {groups[0]}' if groups else ''}"
         return {"what": f"{self.table.name}: {metric}, {words}", "kind": "comparison", "test": self.table.name,
                 "arm": arms[0], "against": arms[1] if len(arms) > 1 else None, "of": kind or None,
-                "group": " less ".join(groups) or None, "metric": metric, "interval": self.difference(metric, terms)}
+                "group": " less ".join(groups) or None, "metric": metric, "interval": self.difference(metric, terms),
+                "question": (self.table.name, metric, kind, frozenset(arms), frozenset(groups))}
 
     def primary(self) -> dict[str, Any]:
         p = self.spec.primary
@@ -226,7 +232,7 @@ class Judge:
 
 def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
     """The interval's fields beside the names."""
-    own = {key: value for key, value in found.items() if key != "interval"}
+    own = {key: value for key, value in found.items() if key not in ("interval", "question")}
     interval = found.get("interval")
     return own if interval is None else {**own, **asdict(interval)}
 
@@ -252,7 +258,9 @@ def sentence(found: Mapping[str, Any]) -> str:
         return f"{found['what']}: nothing can be said ({found['note']})."
     p = found["p"]
     words = f"{value:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-    verdict = "There is a difference." if p < 0.05 else (
-        f"No difference is shown; one of {found['detectable']:.3f} would have been found with 80 % power.")
+    least = found["detectable"]  # none where no possible difference would do; the note says so
+    verdict = "There is a difference." if p < 0.05 else "No difference is shown." if (
+        least is None or not math.isfinite(least)) else (
+        f"No difference is shown; one of {least:.3f} would have been found with 80 % power.")
     note = f" ({found['note']})" if found["note"] else ""
     return f"{found['what']}: {words}{note}. {verdict}"

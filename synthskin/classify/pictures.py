@@ -41,12 +41,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Pictures of sets with a label in `classes`; `left_out` counts rows by the reason they are not here."""
+    """Pictures of sets with a label in `classes`; `left_out` counts rows by the reason they are not here.
+
+    tested    groups with a row of split=test, whatever the label of that row
+    """
 
     classes: tuple[str, ...]
     entries: tuple[Entry, ...]
     sets: tuple[Dataset, ...]
     left_out: dict[str, int] = field(default_factory=dict)
+    tested: frozenset[str] = frozenset()
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -100,18 +104,17 @@ def labelled(sets: Sequence[Dataset], label: str, classes: Sequence[str] = ()) -
             else:
                 why = f"no {label}" if value is None else f"{label} {value}"
                 left_out[why] = left_out.get(why, 0) + 1
-    return Labelled(chosen, tuple(entries), tuple(sets), left_out)
+    tested = frozenset(group_of(opened, row) for opened in sets for row in opened.rows if row["split"] == "test")
+    return Labelled(chosen, tuple(entries), tuple(sets), left_out, tested)
 
 
 def training_split(data: Labelled, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Positions for training and for validation. Rows with split=test are in neither; no group is in both.
+    """Positions for training and for validation. Groups with a row of split=test are in neither; no group is in both.
 
     Where there are rows with split=val they are the validation; else about `share` of the groups of each class, by a
     hash of seed and group. Raises ClassifyError if a class has no picture in training, or validation is empty.
     """
-    usable = [k for k, entry in enumerate(data.entries) if entry.row["split"] != "test"]
-    tested = {entry.group for entry in data.entries if entry.row["split"] == "test"}
-    usable = [k for k in usable if data.entries[k].group not in tested]  # siblings of a test picture
+    usable = [k for k, entry in enumerate(data.entries) if entry.group not in data.tested]
     given = {data.entries[k].group for k in usable if data.entries[k].row["split"] == "val"}
     held = given or _hashed_groups(data, usable, share, seed)
     train = [k for k in usable if data.entries[k].group not in held]
@@ -150,6 +153,10 @@ def data_hash(data: Labelled) -> str:
             raise ClassifyError(f"{name}: cannot be read: {error}") from None
         digest.update(hashlib.sha256(content).digest())
         digest.update(json.dumps([entry.label, entry.group, entry.row["split"]]).encode())
+    groups = {entry.group for entry in data.entries}
+    seen = {entry.group for entry in data.entries if entry.row["split"] == "test"}
+    if unseen := sorted(groups & data.tested - seen):  # tested by rows that have no label in the classes
+        digest.update(json.dumps(unseen).encode())
     return digest.hexdigest()
 
 

@@ -161,12 +161,15 @@ def _checkpoint(need: Need) -> str:
 
 
 def _sources(need: Need, directory: Path, seed: int) -> Domain:
-    """Training samples the model may start from: tones in turn, within a tone in an order keyed by the seed."""
+    """Training samples the model may start from: tones in turn, within a tone in an order keyed by the seed.
+
+    A group that has a test row gives none: the additions are of its groups.
+    """
     assert need.translator is not None
     domain, _ = sources_of(need.translator, directory, None)
     by_tone: dict[Any, list[int]] = {}
     for k in range(len(domain)):
-        if domain.rows[k]["split"] in _LEARNT:
+        if domain.rows[k]["split"] in _LEARNT and group_of(domain.rows[k], domain.directory) not in domain.tested:
             by_tone.setdefault(domain.rows[k]["ita_class"], []).append(k)
     for ks in by_tone.values():
         ks.sort(key=lambda k: hash_uniform("balance", seed, need.diagnosis, domain.rows[k]["file_name"]))

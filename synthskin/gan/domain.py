@@ -25,6 +25,7 @@ HELD_OUT: Final = 0.1  # share of the groups that validation gets where the rows
 _CACHE_BYTES: Final = 1_500_000_000
 _TEST: Final = ("test",)
 _VALIDATION: Final = ("val", "validation", "valid")
+_LEARNT_KEYS: Final = ("index", "diagnosis", "ita_class", "ita_deg", "ita_image_deg")  # what methods take from rows
 U8 = NDArray[np.uint8]
 
 
@@ -49,6 +50,7 @@ class Domain:
     """Pictures of `directory` that `where` lets through, in the order of the rows; read when asked for, then kept.
 
     size_px     working size: short side scaled to it, the middle square cut out
+    tested      groups of the whole set that have a row of split test, let through or not
     """
 
     directory: Path
@@ -56,6 +58,7 @@ class Domain:
     where: Where
     rows: tuple[dict[str, Any], ...]
     size_px: int
+    tested: frozenset[str] = frozenset()
     _cache: dict[int, Picture] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -98,7 +101,8 @@ def load_domain(directory: Path, where: Where, size_px: int, role: str = "set") 
         total = len(data.rows)
         raise GanError(f"{role} {directory}: none of its {total} samples fulfil '{where}'; at least {FEW} are needed"
                        if str(where) else f"{role} {directory}: holds no samples; at least {FEW} are needed")
-    return Domain(Path(directory), data.card, where, rows, size_px)
+    tested = frozenset(group_of(row, data.directory) for row in data.rows if row["split"] in _TEST)
+    return Domain(data.directory, data.card, where, rows, size_px, tested)
 
 
 def read_picture(directory: Path, row: dict[str, Any], size_px: int) -> Picture:
@@ -121,11 +125,7 @@ def read_picture(directory: Path, row: dict[str, Any], size_px: int) -> Picture:
 
 def file_hash(directory: Path, row: dict[str, Any]) -> str:
     """sha256 of the picture's file."""
-    path = safe_path(directory, row["file_name"])
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    return _hashed(directory, row["file_name"]).hex()
 
 
 def _scaled(array: NDArray[Any], size_px: int, hard: bool) -> U8:
@@ -169,12 +169,12 @@ class Split:
 
 
 def split_domains(domains: Sequence[Domain], seed: int) -> Split:
-    """Leave out groups with a row of split test, hold out those of split val, else a tenth of the groups.
+    """Leave out groups with a row of split test (in the whole sets), hold out those of split val, else a tenth of them.
 
     No group is cut: one that is held out in one domain is held out in all. Raises GanError where nothing is left to
     learn from.
     """
-    tested = {group_of(row, d.directory) for d in domains for row in d.rows if row["split"] in _TEST}
+    tested = {group for d in domains for group in d.tested}
     usable = [[k for k, row in enumerate(d.rows) if group_of(row, d.directory) not in tested] for d in domains]
     named = all(any(d.rows[k]["split"] in _VALIDATION for k in ks) for d, ks in zip(domains, usable, strict=True))
     if named:
@@ -204,3 +204,28 @@ def fingerprint(domain: Domain) -> str:
     """16 hex digits of what the domain holds: set hash, seed, indices and filter; the folder's name is left out."""
     told = [domain.card.set_hash, domain.card.seed, str(domain.where), [row["index"] for row in domain.rows]]
     return hashlib.sha256(json.dumps(told).encode("utf-8")).hexdigest()[:16]
+
+
+def content_hash(domains: Sequence[Domain]) -> str:
+    """16 hex digits of all files of the domains' rows and of what these say of tone and class, in their order.
+
+    So another picture, mask or label is another hash, and so is another split of the same rows. Raises DatasetError.
+    """
+    digest = hashlib.sha256()
+    for domain in domains:
+        digest.update(f"{len(domain)} rows\n".encode())
+        for row in domain.rows:
+            digest.update(json.dumps([row[key] for key in _LEARNT_KEYS]).encode())
+            for role, relative in media_paths(row).items():
+                if role != "instances":
+                    digest.update(_hashed(domain.directory, relative))
+    return digest.hexdigest()[:16]
+
+
+def _hashed(directory: Path, relative: str) -> bytes:
+    path = safe_path(directory, relative)
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").digest()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None

@@ -37,7 +37,7 @@ from synthskin.files import json_bytes, read_json, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.balance import balance_set, find_needs, make_panel
 from synthskin.gan.composite import CompositeOptions
-from synthskin.gan.domain import Domain, group_of, load_domain
+from synthskin.gan.domain import Domain, content_hash, group_of, load_domain
 from synthskin.gan.method import TrainOptions
 from synthskin.gan.model import load_model
 from synthskin.gan.train import train
@@ -131,10 +131,12 @@ class Study:
         self._check_identity()
 
     def _check_identity(self) -> None:
-        told = json.loads(json.dumps(asdict(self.options))) | {"set_hash": self.data.card.set_hash}
+        told = json.loads(json.dumps(asdict(self.options))) | {
+            "set_hash": self.data.card.set_hash, "content of DATA": content_hash([self.data]),
+            "content of --physics": None if self.physics is None else content_hash([self.physics])}
         path = self.out / "study.json"
         if path.is_file():
-            there = read_json(path, GanError)
+            there = {k: told[k] for k in told if k.startswith("content")} | read_json(path, GanError)  # older: not told
             odd = sorted(k for k in told | there if told.get(k) != there.get(k))
             if odd:
                 raise GanError(f"--out {self.out}: holds a study with another {odd[0]}; give the same settings to "

@@ -6,7 +6,7 @@ import copy
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +20,12 @@ from synthskin.dataset.reader import Progress
 from synthskin.files import FolderLock, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.checkpoint import STATE, load_state, read_told, save_state
-from synthskin.gan.domain import FEW, Domain, Split, fingerprint, refuse_overlap, split_domains
+from synthskin.gan.domain import FEW, Domain, Split, content_hash, fingerprint, refuse_overlap, split_domains
 from synthskin.gan.method import Method, TrainOptions, make_method, random_key, random_source
 from synthskin.gan.model import CARD, WEIGHTS, ModelCard, read_model_card, save_model
 
 LOCK: Final = ".synthskin.lock"
+_FILES: Final = "files of "  # what a checkpoint's identity calls the content of a domain
 _OURS: Final = (CARD, WEIGHTS, STATE, LOCK, "samples", "tensorboard")
 
 
@@ -102,11 +103,13 @@ def train(
                        "stop")
     identity = {"synthskin version": __version__, **{f"--{k}": v for k, v in options.to_dict().items()},
                 "SOURCE": fingerprint(source), "TARGET": fingerprint(target)}
+    files = [content_hash([learn, held]) for learn, held in zip(split.learn, split.held_out, strict=True)]
+    identity |= {f"{_FILES}SOURCE": files[0], f"{_FILES}TARGET": files[1]}
     accelerator = _accelerator(options, device)
     started = time.monotonic()
     with _opened(out, identity, overwrite):
         loop = _Loop(options, make_method(options, accelerator), split, out, identity)
-        loop.card = _card(options, source, target, remarks)
+        loop.card = _card(options, source, target, files, remarks)
         ended, first = loop.run(progress)
     return Trained(loop.saved, loop.step, loop.step - first, time.monotonic() - started, ended, tuple(remarks))
 
@@ -225,10 +228,11 @@ class _Loop:
         self.saved = save_model(self.out, card, weights)
 
 
-def _card(options: TrainOptions, source: Domain, target: Domain, remarks: list[str]) -> ModelCard:
-    def told(domain: Domain) -> dict[str, Any]:
+def _card(options: TrainOptions, source: Domain, target: Domain, files: Sequence[str], remarks: list[str]
+          ) -> ModelCard:
+    def told(domain: Domain, content: str) -> dict[str, Any]:
         return {"set": domain.directory.name, "set_hash": domain.card.set_hash, "where": str(domain.where),
-                "pictures": len(domain), "fingerprint": fingerprint(domain)}
+                "pictures": len(domain), "fingerprint": fingerprint(domain), "content": content}
 
     licences = list(dict.fromkeys([*source.card.licences, *target.card.licences]))
     names = list(dict.fromkeys([*source.card.attribution, *target.card.attribution]))
@@ -236,8 +240,8 @@ def _card(options: TrainOptions, source: Domain, target: Domain, remarks: list[s
     learnt = target.rows if options.method != "stargan" else (*source.rows, *target.rows)
     tones = sorted({row["ita_class"] for row in learnt if row["ita_class"] is not None})
     diagnosis = target.rows[0]["diagnosis"] if options.change == "class" else None
-    return ModelCard(options, told(source), told(target), diagnosis, diagnoses, tones, licences, names, 0, None,
-                     remarks=list(remarks))
+    return ModelCard(options, told(source, files[0]), told(target, files[1]), diagnosis, diagnoses, tones, licences,
+                     names, 0, None, remarks=list(remarks))
 
 
 def _accelerator(options: TrainOptions, device: str) -> Any:
@@ -269,7 +273,12 @@ def _opened(out: Path, identity: dict[str, Any], overwrite: bool) -> Iterator[No
             raise GanError(f"--out {out}: holds a model without its checkpoint; choose another folder, or --overwrite")
         for name, wanted in identity.items() if told is not None else ():
             found = told["identity"].get(name) if told is not None else None
-            if found != wanted:
+            if name.startswith(_FILES):
+                if found not in (wanted, None):  # None: it began before this was told, and goes on without
+                    raise GanError(f"--out {out}: {name.removeprefix(_FILES)} has other pictures, masks, labels or "
+                                   "splits than when the training there began; give the same to continue it, another "
+                                   "--out, or --overwrite to start anew")
+            elif found != wanted:
                 raise GanError(f"--out {out}: holds a training with {name} = {found}, {wanted} came; give the same to "
                                "continue it, another --out, or --overwrite to start anew")
     try:

@@ -148,6 +148,7 @@ def test_groups():
     assert made(by="size", rows=rows(4)).labels == ("small", "middle", "large", None)
     assert made(by="contrast", rows=rows(4, contrast=[1.0, 2.0, 8.0, 9.0]), edges=[5.0]).labels == (
         "under 5", "under 5", "5 and over", "5 and over")
+    assert made(by="hair", rows=rows(4), quantiles=3).names == ("least hair", "middle hair", "most hair")
     ink = made(by="artefact:ink", rows=rows(4, artefacts=[["ink"], [], ["ruler"], []]))
     assert ink.labels[:2] == ("with ink", "without ink")
     device = made(by="device", rows=rows(4, params=['{"device": {"profile": "a"}}', "{}", "{}", "{}"],

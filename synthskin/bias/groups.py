@@ -1,7 +1,7 @@
 """Groups of cases (tone, contrast, class, hair, size, artefact, device, any key of a row) and who belongs together.
 
 A case may lie in no group (None): its row has no value. How many do is reported. Boundaries of `quantiles` are taken
-from the rows of the test set, never from scores.
+from the rows of the test set, never from scores; equal values are never parted, so groups may differ in size or merge.
 """
 
 from __future__ import annotations
@@ -32,13 +32,18 @@ MEASURED: Final = ("tone", *NUMBERS)  # on the picture, where the row has no val
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """`labels[i]` is the group of case i or None; `names` in their order; `pair` (a, b): a - b is what is tested."""
+    """`labels[i]` is the group of case i or None; `names` in their order; `pair` (a, b): a - b is what is tested.
+
+    bounds   the least value of each group of numbers but the first
+    note     says where equal values left fewer groups than were asked for
+    """
 
     kind: str
     names: tuple[str, ...]
     labels: tuple[str | None, ...]
     pair: tuple[str, str] | None
     bounds: tuple[float, ...] = ()
+    note: str = ""
 
     def where(self, name: str) -> NDArray[np.bool_]:
         return np.array([label == name for label in self.labels], bool)
@@ -68,6 +73,7 @@ def make_grouping(
         raise BiasError(f"[groups.{kind}] by = \"{by}\": none of the {len(rows)} test pictures has a value for it; "
                         f"{_remedy(by)}")
     bounds: tuple[float, ...] = ()
+    note = ""
     if bins or (by == "tone" and not edges and quantiles is None):
         chosen = bins or _TONE
         labels = [_in_bins(value, chosen) for value in values]
@@ -75,12 +81,15 @@ def make_grouping(
     elif edges or quantiles is not None or by in NUMBERS or _numeric(values):
         found = np.array([float(v) for v in values if v is not None])
         if edges or (by == "hair" and quantiles is None):
-            bounds = tuple(edges or _HAIR_EDGES)
+            cuts = tuple(edges or _HAIR_EDGES)
         else:
-            count = quantiles or 3
-            bounds = tuple(float(q) for q in np.quantile(found, np.arange(1, count) / count))
-        words = tuple(names) if names else _names(bounds, by, quantiles is not None or not edges)
-        labels = [None if v is None else words[int(np.searchsorted(bounds, float(v), side="right"))] for v in values]
+            cuts = _cuts(found, quantiles or 3)
+            note = _merged(found, cuts)
+        bounds = tuple(dict.fromkeys(cuts))
+        words = tuple(names) or _words(by, edges, quantiles)
+        if not words:
+            cuts, words = bounds, _ranges(bounds)
+        labels = [None if v is None else words[int(np.searchsorted(cuts, float(v), side="right"))] for v in values]
         order = [name for name in words if name in set(labels)]
     else:
         labels = [None if value is None else str(value) for value in values]
@@ -91,9 +100,9 @@ def make_grouping(
     for side in pair:
         if side not in order:
             raise BiasError(f"[groups.{kind}] pair: no test picture is in '{one_line(side)}'{nearest(side, order)}; "
-                            f"there are {', '.join(order)}")
+                            f"there are {', '.join(order)}{f' ({note})' if note else ''}")
     tested = (pair[0], pair[1]) if pair else (order[1], order[0]) if len(order) == 2 else None
-    return Grouping(kind, tuple(order), tuple(labels), tested, bounds)
+    return Grouping(kind, tuple(order), tuple(labels), tested, bounds, note)
 
 
 def value_of(by: str, row: Mapping[str, Any], measured: Mapping[str, Sequence[float]], position: int) -> Any:
@@ -142,9 +151,9 @@ def fixed_names(by: str, bins: Mapping[str, Sequence[Any]], edges: Sequence[floa
     if bins or (by == "tone" and not edges and quantiles is None):
         return tuple(bins or _TONE)
     if names or edges:
-        return tuple(names) or _names(edges, by, False)
+        return tuple(names) or _ranges(edges)
     if by in NUMBERS and quantiles in (None, 3):
-        return _names((0.0, 0.0), by, True)
+        return _words(by, edges, quantiles)
     return (f"with {by[9:]}", f"without {by[9:]}") if by.startswith("artefact:") else ()
 
 
@@ -199,14 +208,45 @@ def _numeric(values: Sequence[Any]) -> bool:
     return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in known) and len(set(known)) > 8
 
 
-def _names(bounds: Sequence[float], by: str, cut_by_us: bool) -> tuple[str, ...]:
-    if cut_by_us and len(bounds) == 2:
-        return {"size": ("small", "middle", "large"), "contrast": ("low", "middle", "high"),
-                "hair": ("no hair", "some hair", "dense hair"),
-                }.get(by, ("lowest third", "middle third", "highest third"))
-    texts = [f"{b:.4g}" for b in bounds]
-    return (f"under {texts[0]}", *(f"{a} to {b}" for a, b in itertools.pairwise(texts)),
-            f"{texts[-1]} and over")
+def _cuts(found: NDArray[np.float64], count: int) -> tuple[float, ...]:
+    """The least value of each of `count` parts but the first: parts as alike in size as equal values let them be.
+
+    Two cuts are the same where so many values are equal that nothing is left for the part between them.
+    """
+    values, many = np.unique(found, return_counts=True)
+    if len(values) < 2:
+        return ()
+    below = np.cumsum(many)[:-1] / len(found)  # share of the cases under values[1:]
+    return tuple(float(values[1 + int(np.argmin(np.abs(below - k / count)))]) for k in range(1, count))
+
+
+def _merged(found: NDArray[np.float64], cuts: Sequence[float]) -> str:
+    """What is to be said where two cuts fell together."""
+    made = len(set(cuts)) + 1
+    if made == len(cuts) + 1:
+        return ""
+    values, many = np.unique(found, return_counts=True)
+    most = int(np.argmax(many))
+    return (f"{made} groups instead of {len(cuts) + 1}, as equal values stay together: {many[most]} of {len(found)} "
+            f"cases have {values[most]:.4g}")
+
+
+def _words(by: str, edges: Sequence[float], quantiles: int | None) -> tuple[str, ...]:
+    """Names of three groups of numbers that we cut; () where their ranges are their names."""
+    if edges or quantiles not in (None, 3):
+        return ()
+    if by == "hair" and quantiles is None:
+        return "no hair", "some hair", "dense hair"  # by _HAIR_EDGES
+    return {"size": ("small", "middle", "large"), "contrast": ("low", "middle", "high"),
+            "hair": ("least hair", "middle hair", "most hair")}.get(by, ("lowest", "middle", "highest"))
+
+
+def _ranges(bounds: Sequence[float]) -> tuple[str, ...]:
+    """Names of the groups between rising bounds, in as many digits as tell them apart."""
+    if not bounds:
+        return ("all alike",)
+    texts = next(t for digits in range(4, 18) if len(set(t := [f"{b:.{digits}g}" for b in bounds])) == len(set(bounds)))
+    return (f"under {texts[0]}", *(f"{a} to {b}" for a, b in itertools.pairwise(texts)), f"{texts[-1]} and over")
 
 
 def _remedy(by: str) -> str:

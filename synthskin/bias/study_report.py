@@ -96,8 +96,9 @@ def _group(page: Page, spec: StudySpec, name: str, kind: str, group: Mapping[str
     page.heading(f"{name}: groups by {kind}", 3)
     without = f" {group['without']} cases have no value for it." if group["without"] else ""
     bounds = f" Boundaries at {', '.join(f'{b:.4g}' for b in group['bounds'])}." if group["bounds"] else ""
+    note = f" {group['note'][:1].upper()}{group['note'][1:]}." if group["note"] else ""
     sizes = "; ".join(f"{n}: {count} cases of {group['independent'][n]}" for n, count in group["names"].items())
-    page.text(f"{sizes} independent patients or lesions.{without}{bounds}")
+    page.text(f"{sizes} independent patients or lesions.{without}{bounds}{note}")
     found = [e for e in test["estimates"] if e["of"] == kind]
     for metric in spec.main_metrics:
         bars = [_bar(e, f"{e['group']}, {e['arm']}", e["arm"]) for n in group["names"] for e in found

@@ -172,7 +172,7 @@ class Judge:
             "noise": test.noise, "blur": test.blur, "cases": len(table.positions),
             "clusters": len(set(table.draws.clusters.tolist())), "positive": int(table.labels.sum()),
             "groups": {kind: {"names": {n: int(g.where(n).sum()) for n in g.names}, "without": g.unknown,
-                              "bounds": list(g.bounds), "pair": g.pair,
+                              "bounds": list(g.bounds), "pair": g.pair, "note": g.note,
                               "independent": {n: len(set(table.draws.clusters[g.where(n)].tolist())) for n in g.names}}
                        for kind, g in self.groupings.items()},
             "estimates": [_flat(e) for e in estimates],

@@ -16,6 +16,10 @@ from synthskin.dataset.format import MAX_SIDE_PX, DatasetError
 FORMATS: Final = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 ENDINGS: Final = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS: Final = 100_000_000
+#: Pillow's modes of 16-bit grey, and of 32-bit whole and floating point grey.
+_DEEP: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+_DEEPER: Final = ("I", "F")
+_EIGHT_OF_16: Final = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
 _ORIENTATION: Final = 0x0112
 
 
@@ -41,6 +45,8 @@ def open_bounded(path: Path) -> Image.Image:
 def load_photo(path: Path, upright: bool = True) -> NDArray[np.uint8]:
     """(h, w, 3) uint8 sRGB; raises DatasetError saying what is wrong with the file.
 
+    16 bits a channel are scaled to 8. 32-bit grey and floating point are refused, for their white is not known.
+
     upright   turn by EXIF orientation; without it (a mask or boxes lie over the picture) one that is turned is refused
     """
     with open_bounded(path) as image:
@@ -50,7 +56,8 @@ def load_photo(path: Path, upright: bool = True) -> NDArray[np.uint8]:
                 raise DatasetError("its EXIF orientation turns it, and it has a mask or boxes; save it upright")
             profile = image.info.get("icc_profile")
             image.load()
-            plain = image.convert("RGB") if image.mode != "RGB" else image
+            plain = _eight_bit(image)
+            plain = plain if plain.mode == "RGB" else plain.convert("RGB")
             if profile and image.mode in ("RGB", "RGBA"):
                 plain = _to_srgb(plain, profile)
             if turned:
@@ -66,11 +73,11 @@ def load_mask(path: Path, side: tuple[int, int]) -> NDArray[np.uint8]:
     """(h, w) uint8 of 0 and 255 from a two-valued picture; raises DatasetError on other values or another size."""
     with open_bounded(path) as image:
         try:
-            array = np.array(image.convert("L"), dtype=np.uint8)
+            array = np.array(image if image.mode in _DEEP or image.mode in _DEEPER else image.convert("L"))
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise DatasetError(f"is damaged: {_line(error)}") from None
     values = np.unique(array)
-    if not set(values.tolist()) <= {0, 255} and not set(values.tolist()) <= {0, 1}:
+    if not any(set(values.tolist()) <= {0, white} for white in (255, 1, 65535)):
         raise DatasetError(f"{values.size} grey values; a mask of two, 0 and 255 (or 1), is needed")
     if array.shape != side:
         raise DatasetError(f"{array.shape[1]} x {array.shape[0]} pixels, the picture has {side[1]} x {side[0]}")
@@ -83,12 +90,24 @@ def difference_hash(path: Path) -> NDArray[np.uint64]:
         try:
             image.draft("L", (64, 64))  # a JPEG decodes small
             upright = ImageOps.exif_transpose(image)
-            grey = np.asarray(upright.convert("L").resize((9, 9), Image.Resampling.BOX), dtype=np.int16)
+            grey = np.asarray(_eight_bit(upright).convert("L").resize((9, 9), Image.Resampling.BOX), dtype=np.int16)
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise DatasetError(f"is damaged: {_line(error)}") from None
     across = np.packbits(grey[:8, 1:] > grey[:8, :-1])
     down = np.packbits(grey[1:, :8] > grey[:-1, :8])
     return np.frombuffer(across.tobytes() + down.tobytes(), np.uint64)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey, for `convert` would clip it; any other as it is, 16-bit colour being 8-bit in Pillow.
+
+    Raises DatasetError on 32-bit grey.
+    """
+    if image.mode in _DEEPER:
+        raise DatasetError(f"32 bits a pixel (mode {image.mode}), whose white is not known; save it with 8 or 16 bits")
+    if image.mode not in _DEEP:
+        return image
+    return Image.fromarray(_EIGHT_OF_16[np.asarray(image)])
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -9,16 +9,10 @@ import re
 from typing import Any, Final
 
 from synthskin.dataset.imports.common import ImportOptions, Photo, Plan, Source, age, allowed, sex
+from synthskin.dataset.imports.splits import split_of
 from synthskin.dataset.photo import ENDINGS
 
-_SPLITS: Final = {"training": "train", "train": "train", "validation": "val", "val": "val", "test": "test"}
 _FLAGS: Final = {"0": False, "0.0": False, "1": True, "1.0": True}
-
-
-def split_of(path: str) -> str | None:
-    """train, val or test from the name of the folder."""
-    found = re.search(r"(training|validation|test|train|val)", path.rsplit("/", 1)[0].lower())
-    return _SPLITS[found[1]] if found else None
 
 
 def plan(source: Source, options: ImportOptions) -> Plan:

@@ -6,7 +6,7 @@ import math
 
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.imports.common import ImportOptions, Photo, Plan, Source
-from synthskin.dataset.imports.isic2017 import split_of
+from synthskin.dataset.imports.splits import split_of
 
 _MAX_BOXES = 10_000
 

@@ -6,6 +6,7 @@ A kind reads its tables and gives a `Plan`; `write` turns a plan into a set. The
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -41,6 +42,8 @@ def import_set(
 ) -> Imported:
     """Take over `source`, a folder or an archive (zip, tar), into the set `out`; `progress` shows each stage by name.
 
+    Where progress is shown, the remarks of the result are told on stderr.
+
     Raises DatasetError: unknown kind, a table or picture that is missing or damaged, a hostile archive, an `out` that
     holds something else. What is refused before the first picture leaves nothing behind.
     """
@@ -57,14 +60,18 @@ def import_set(
             taken: Imported = module.take(folder, out, progress)
             return taken
         plan = module.plan(Source(folder, source), options)
-        return write_plan(_with_licences(plan, folder, options), out, options, progress)
+        result = write_plan(_with_licences(plan, options), out, options, progress)
+    if progress is not None:
+        for remark in result.remarks:
+            print(f"note: {remark}", file=sys.stderr, flush=True)
+    return result
 
 
-def _with_licences(plan: Plan, folder: Path, options: ImportOptions) -> Plan:
+def _with_licences(plan: Plan, options: ImportOptions) -> Plan:
     """The plan with the licences the user added, and with those of an export of ours that is taken back."""
     licences, attribution = plan.licences, plan.attribution
-    if (folder / "dataset.json").is_file():
-        card, _ = read_card(folder)
+    if (ours := plan.source.export_of_ours()) is not None:
+        card, _ = read_card(plan.source.root / ours)
         if card.generator != "real":
             raise DatasetError(f"{plan.source.shown}: is the export of a synthetic set, and this kind is of "
                                "photographs; use the set itself, or `synthskin import webdataset`")

@@ -16,7 +16,7 @@ from synthskin.dataset.reader import Progress
 
 MAX_FILES: Final = 5_000_000
 MAX_TABLE_BYTES: Final = 500_000_000
-_UNKNOWN: Final = ("", "unknown", "nan", "none", "n/a", "null")
+_UNKNOWN: Final = ("", "unknown", "nan", "none", "n/a", "na", "null")
 
 
 #: Makes the progress of a stage, by its name.
@@ -50,12 +50,13 @@ def checked_options(kind: str, options: ImportOptions) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """out, samples in it, samples made by this call, {source: why} of what was left out."""
+    """out, samples in it, samples made by this call, {source: why} of what was left out, remarks for the user."""
 
     out: Path
     samples: int
     made: int
     left_out: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """kind: name of the set; noun: 'Dermoscopic photograph' or the like for the caption; missing: {id: why}."""
+    """kind: name of the set; missing: {id: why}; remarks: for the user; tell_classes: list the classes at the end."""
 
     kind: str
     title: str
@@ -96,6 +97,8 @@ class Plan:
     licences: tuple[str, ...]
     attribution: tuple[str, ...]
     missing: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    tell_classes: bool = False
 
 
 class Source:
@@ -141,6 +144,18 @@ class Source:
                 return found
         raise DatasetError(f"{self.shown}: {' or '.join(names)} is not there; give the folder that holds it")
 
+    def export_of_ours(self) -> str | None:
+        """The folder in which an export of ours lies ('' or `top/`), by its dataset.json; None if there is none.
+
+        Raises DatasetError if there are several.
+        """
+        files = set(self.files)
+        found = [path.removesuffix("dataset.json") for path in self._by_name.get("dataset.json", [])
+                 if path == "dataset.json" or path.removesuffix("dataset.json") + "LICENCE.txt" in files]
+        if len(found) > 1:
+            raise DatasetError(f"{self.shown}: holds several exports ({short(found[0])}, {short(found[1])}); give one")
+        return found[0] if found else None
+
     def photo(self, stem: str) -> str | None:
         """The picture of this stem, whatever its ending; raises DatasetError if there are two."""
         found = [path for ending in ENDINGS if (path := self.named(stem + ending)) is not None]
@@ -152,8 +167,13 @@ class Source:
         """All pictures whose path passes `test`."""
         return [path for path in self.files if path.lower().endswith(ENDINGS) and test(path)]
 
-    def rows(self, relative: str, needed: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-        """A table with a header as dicts, cells stripped; raises DatasetError naming line and column."""
+    def rows(
+        self, relative: str, needed: Sequence[str], delimiter: str = ",", may_be_empty: bool = False,
+    ) -> list[dict[str, str]]:
+        """A table with a header as dicts, cells stripped; raises DatasetError naming line and column.
+
+        may_be_empty   allow a header alone
+        """
         path = self.root / relative
         if path.stat().st_size > MAX_TABLE_BYTES:
             raise DatasetError(f"{self.shown}/{relative}: larger than {MAX_TABLE_BYTES} bytes")
@@ -177,7 +197,7 @@ class Source:
                         raise DatasetError(f"{self.shown}/{relative}: more than {MAX_SAMPLES} lines")
         except (UnicodeDecodeError, csv.Error, OSError) as error:
             raise DatasetError(f"{self.shown}/{relative}: cannot be read: {error}") from None
-        if not rows:
+        if not rows and not may_be_empty:
             raise DatasetError(f"{self.shown}/{relative}: holds no line below its header")
         return rows
 

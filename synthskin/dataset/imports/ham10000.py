@@ -28,8 +28,8 @@ def plan(source: Source, options: ImportOptions) -> Plan:
             continue
         where = f"{source.shown}/{table}, {name}"
         photos.append(Photo(
-            name, image, line["dx"], allowed(DX, line["dx"], f"{where}: dx"), group=line["lesion_id"], source=line,
-            mask=source.named(f"{name}_segmentation.png"),
+            name, image, line["dx"], allowed(DX, line["dx"], f"{where}: dx"), group=known(line["lesion_id"]),
+            source=line, mask=source.named(f"{name}_segmentation.png"),
             row={"diagnosis_status": allowed(DX_TYPE, line["dx_type"], f"{where}: dx_type"), "modality": "dermoscopic",
                  "age_approx": age(line["age"]), "sex": sex(line["sex"]), "lesion_id": known(line["lesion_id"]),
                  "anatom_site": SITES.get(line["localization"].lower())}))

@@ -34,9 +34,9 @@ def plan(source: Source, options: ImportOptions) -> Plan:
     table = source.table("scin_labels.csv", "dataset_scin_labels.csv")
     labels = {line["case_id"]: line for line in source.rows(table, ("case_id", "weighted_skin_condition_label"))}
     photos, missing = [], {}
-    for line in source.rows(cases, ("case_id", "image_1_path")):
+    for number, line in enumerate(source.rows(cases, ("case_id", "image_1_path")), start=1):
         case = line["case_id"]
-        answer = labels.get(case, {})
+        answer = labels.get(case, {}) if known(case) else {}
         label = top_label(answer.get("weighted_skin_condition_label", ""), f"{source.shown}/{table}, {case}")
         low, high = _types(line, answer)
         row: dict[str, Any] = {
@@ -54,7 +54,7 @@ def plan(source: Source, options: ImportOptions) -> Plan:
                 continue
             kept = {key: value for key, value in (line | answer).items() if value}
             photos.append(Photo(name.rsplit(".", 1)[0], image, label, CLASSES.get((label or "").lower()), row,
-                                f"case-{case}", kept))
+                                f"case-{case}" if known(case) else f"line-{number}", kept))
     return Plan("scin", "SCIN: photographs of skin conditions by lay people", "SCIN condition", tuple(photos), source,
                 ("SCIN Data Use License: no attempt to identify anyone",),
                 ("SCIN: Ward et al., JAMA Network Open 7(11), e2446615 (2024), Google LLC",), missing)

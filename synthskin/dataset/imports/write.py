@@ -20,13 +20,14 @@ from synthskin.dataset.card import Card
 from synthskin.dataset.encode import EncodedSample, encode_sample
 from synthskin.dataset.format import MAX_SAMPLES, DatasetError, Sample, empty_row, short, stem
 from synthskin.dataset.imports.common import Imported, ImportOptions, Photo, Plan, Shown
+from synthskin.dataset.imports.told import classes_told
 from synthskin.dataset.near_duplicates import group
 from synthskin.dataset.photo import difference_hash, load_mask, load_photo
 from synthskin.dataset.preview import preview_png
-from synthskin.dataset.reader import bounding_box
+from synthskin.dataset.reader import bounding_box, read_card
 from synthskin.dataset.writer import DatasetWriter, check_target
 
-IMPORTER_VERSION: Final = 1
+IMPORTER_VERSION: Final = 2  # 2: the hash of a set covers its masks and the source's records
 _AT_ONCE: Final = 16
 _GROUPED: Final = (" The source names no lesion or person for some or all of them: there, group_id ties near-duplicate "
                    "pictures, and no more.")
@@ -39,10 +40,14 @@ _NOUNS: Final = {"dermoscopic": "Dermoscopic photograph", "clinical": "Clinical 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A photograph with what was found out before writing: sha256 of its file, and the group it belongs to."""
+    """A photograph with what was found out before writing: sha256 of its files, and the group it belongs to.
+
+    masks   {"mask" or the name of an attribute: sha256}
+    """
 
     photo: Photo
     sha256: str
+    masks: dict[str, str]
     group: str
 
 
@@ -66,6 +71,7 @@ def write_plan(plan: Plan, out: Path, options: ImportOptions, progress: Shown | 
     if not known:
         raise DatasetError(f"{plan.source.shown}: none of its {len(left_out)} photographs can be read")
     card = _card(plan, known)
+    _check_source(out, card)
     check_target(out, card)
     with DatasetWriter(out, card, _preset_text(plan, card)) as writer:
         before = len(writer.finished)
@@ -92,7 +98,9 @@ def write_plan(plan: Plan, out: Path, options: ImportOptions, progress: Shown | 
         writer.finish()
         if writer.finished:
             writer.put_extra("preview.png", preview_png(out))
-        return Imported(out, len(writer.finished), len(writer.finished) - before, left_out)
+        told = classes_told(one.photo for one in known if one.photo.identifier not in left_out) \
+            if plan.tell_classes else ()
+        return Imported(out, len(writer.finished), len(writer.finished) - before, left_out, (*plan.remarks, *told))
 
 
 def _refuse(bad: dict[str, str]) -> None:
@@ -102,19 +110,18 @@ def _refuse(bad: dict[str, str]) -> None:
 
 
 def _examine(plan: Plan, progress: Shown | None) -> tuple[list[_Known], dict[str, str]]:
-    """Hash every file; where the source names no lesion or person, group near-duplicates."""
+    """Hash every file, masks too; where the source names no lesion or person, group near-duplicates."""
     alone = [photo for photo in plan.photos if photo.group is None]
 
-    def look(photo: Photo) -> tuple[str, Any, str]:
-        path = plan.source.root / photo.image
+    def look(photo: Photo) -> tuple[str, dict[str, str], Any, str]:
+        root = plan.source.root
+        named = ({"mask": photo.mask} if photo.mask is not None else {}) | photo.attributes
         try:
-            digest = hashlib.sha256()
-            with open(path, "rb") as handle:
-                while chunk := handle.read(1 << 20):
-                    digest.update(chunk)
-            return digest.hexdigest(), difference_hash(path) if photo.group is None else None, ""
+            masks = {name: _sha256(root / path) for name, path in named.items()}
+            bits = difference_hash(root / photo.image) if photo.group is None else None
+            return _sha256(root / photo.image), masks, bits, ""
         except (DatasetError, OSError) as error:
-            return "", None, str(error)
+            return "", {}, None, str(error)
 
     looked = []
     shown = None if progress is None else progress("examining")
@@ -129,22 +136,43 @@ def _examine(plan: Plan, progress: Shown | None) -> tuple[list[_Known], dict[str
     finally:
         if shown is not None:
             shown.stop()
-    bad = {photo.identifier: why for photo, (_, _, why) in zip(plan.photos, looked, strict=True) if why}
-    good = [(photo, digest, bits) for photo, (digest, bits, why) in zip(plan.photos, looked, strict=True) if not why]
+    bad = {photo.identifier: why for photo, (*_, why) in zip(plan.photos, looked, strict=True) if why}
+    good = [(photo, *found) for photo, (*found, why) in zip(plan.photos, looked, strict=True) if not why]
     names: dict[str, str] = {}
     if alone:
-        single = [(photo, bits) for photo, _, bits in good if bits is not None]
+        single = [(photo, bits) for photo, _, _, bits in good if bits is not None]
         for (photo, _), first in zip(single, group(np.array([bits for _, bits in single]).reshape(-1, 2)), strict=True):
             names[photo.identifier] = f"near-{single[first][0].identifier}"
-    return [_Known(photo, digest, f"{plan.kind}-{photo.group or names[photo.identifier]}")
-            for photo, digest, _ in good], bad
+    return [_Known(photo, digest, masks,
+                   f"{plan.kind}-{names[photo.identifier] if photo.group is None else photo.group}")
+            for photo, digest, masks, _ in good], bad
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _check_source(out: Path, card: Card) -> None:
+    """Raise DatasetError where `out` is of the same kind, but not of the same pictures, masks, tables and options."""
+    if not (out / "dataset.json").is_file():
+        return
+    there, _ = read_card(out)
+    if (there.generator, there.preset) != (card.generator, card.preset):
+        return
+    versions = [one.engine.get("importer_version") for one in (there, card)]
+    if versions[0] != versions[1]:
+        raise DatasetError(f"{out}: was imported by another version of the importer ({short(versions[0])}, this is "
+                           f"{versions[1]}), which may read the source otherwise; choose another folder")
+    if there.set_hash != card.set_hash:
+        raise DatasetError(f"{out}: was imported from a source that had other pictures, masks or labels, or with other "
+                           f"options (hash {short(there.set_hash)}, now {card.set_hash}); choose another folder")
 
 
 def _card(plan: Plan, known: list[_Known]) -> Card:
     told = json.dumps([[one.photo.identifier, one.sha256, one.group, one.photo.label, one.photo.diagnosis,
-                        one.photo.row, one.photo.boxes, sorted(one.photo.attributes), one.photo.mask is not None]
-                       for one in known], sort_keys=True)
-    grouped = any(one.photo.group is None for one in known)
+                        one.photo.row, one.photo.boxes, one.masks, one.photo.source] for one in known], sort_keys=True)
+    grouped = any(one.photo.group is None or "near-" in one.photo.group for one in known)
     return Card(
         generator="real", preset=plan.kind, set_hash=hashlib.sha256(told.encode()).hexdigest()[:16], seed=0,
         n=len(known), size_px=0, field_of_view_mm=None, engine={"importer": plan.kind,

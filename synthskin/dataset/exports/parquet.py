@@ -1,7 +1,8 @@
 """Parquet with embedded images, as Hugging Face `datasets` writes it: struct {bytes, path}, features in the metadata.
 
 Columns are the keys of the row; `*_file_name` become the image columns image, mask, hair, and `attribute_masks`,
-`artefact_masks` hold one mask a name in `attributes`, `artefacts`. Maps have no place in this form.
+`artefact_masks` hold one mask a name in `attributes`, `artefacts`. Files are named train, validation and test by the
+rows' `split`; rows without one are in train. Maps have no place in this form.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from synthskin.dataset.card import readme
 from synthskin.dataset.exports.common import ExportOptions, Source, need
+from synthskin.dataset.exports.parts import Parts
 from synthskin.dataset.format import ROW_KEYS
 
 _ROWS_A_GROUP: Final = 100  # as datasets does for images
@@ -26,6 +28,8 @@ _LISTS: Final[dict[str, Any]] = {
     "names": _TYPES["str"], "strs": _TYPES["str"], "floats": _TYPES["float"],
     "boxes": {"feature": _TYPES["float"], "_type": "Sequence"},
 }
+#: Hugging Face's names of the parts.
+_SPLITS: Final = {"train": "train", "val": "validation", "test": "test"}
 _MASK_LISTS: Final = {"attribute_masks": "attributes", "artefact_masks": "artefacts"}
 
 
@@ -56,41 +60,64 @@ def write(source: Source, folder: Path, options: ExportOptions) -> list[str]:
     schema = pa.schema([pa.field(name, _arrow(pa, kind)) for name, kind in columns.items()],
                        metadata={"huggingface": json.dumps(told), "licences": json.dumps(card.licences),
                                  "attribution": json.dumps(card.attribution)})
-    data = folder / "data"
-    data.mkdir()
+    (folder / "data").mkdir()
     limit = options.shard_mb * 1_000_000
-    rows: list[dict[str, Any]] = []
-    writer: Any = None
-    files = size = 0
-
-    def flush() -> None:
-        if rows:
-            assert writer is not None
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema), row_group_size=_ROWS_A_GROUP)
-            rows.clear()
-
+    parts = Parts()
+    files = {part: _Files(pa, pq, schema, folder / "data", name, limit) for part, name in _SPLITS.items()}
     try:
         for row, _, media in source:
-            total = sum(map(len, media.values()))
-            if writer is not None and size + total > limit:
-                flush()
-                writer.close()
-                writer = None
-            if writer is None:
-                writer = pq.ParquetWriter(data / f"{files:05d}.part", schema)
-                files, size = files + 1, 0
-            rows.append(_record(row, media))
-            size += total
-            if len(rows) == _ROWS_A_GROUP:
-                flush()
-        flush()
+            files[parts.of(row)].add(_record(row, media), sum(map(len, media.values())))
+        written = [each.name for each in files.values() if each.finish()]
     finally:
-        if writer is not None:
-            writer.close()
-    for k in range(files):
-        os.replace(data / f"{k:05d}.part", data / f"train-{k:05d}-of-{files:05d}.parquet")
-    (folder / "README.md").write_text(_readme(source), encoding="utf-8")
-    return ["maps/ have no place in this form and were left out"] if card.engine.get("maps") else []
+        for each in files.values():
+            each.close()
+    (folder / "README.md").write_text(_readme(source, written), encoding="utf-8")
+    return (["maps/ have no place in this form and were left out"] if card.engine.get("maps") else []) + parts.remarks()
+
+
+class _Files:
+    """The files of a split: rows of one schema, a new file where `limit` bytes of pictures would be passed."""
+
+    def __init__(self, pa: Any, pq: Any, schema: Any, folder: Path, name: str, limit: int) -> None:
+        self._pa, self._pq, self._schema, self._folder, self._limit = pa, pq, schema, folder, limit
+        self.name = name
+        self._rows: list[dict[str, Any]] = []
+        self._writer: Any = None
+        self._count = self._size = 0
+
+    def add(self, record: dict[str, Any], size: int) -> None:
+        """Take a row whose pictures have `size` bytes."""
+        if self._writer is not None and self._size + size > self._limit:
+            self._flush()
+            self.close()
+        if self._writer is None:
+            self._writer = self._pq.ParquetWriter(self._folder / f"{self.name}-{self._count:05d}.part", self._schema)
+            self._count, self._size = self._count + 1, 0
+        self._rows.append(record)
+        self._size += size
+        if len(self._rows) == _ROWS_A_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """Close the file that is open, whole or not."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def finish(self) -> bool:
+        """Write what is left and give the files their names; False if there are none."""
+        self._flush()
+        self.close()
+        for k in range(self._count):
+            os.replace(self._folder / f"{self.name}-{k:05d}.part",
+                       self._folder / f"{self.name}-{k:05d}-of-{self._count:05d}.parquet")
+        return self._count > 0
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(self._pa.Table.from_pylist(self._rows, schema=self._schema),
+                                     row_group_size=_ROWS_A_GROUP)
+            self._rows.clear()
 
 
 def _arrow(pa: Any, feature: Any) -> Any:
@@ -119,10 +146,10 @@ def _record(row: dict[str, Any], media: dict[str, bytes]) -> dict[str, Any]:
     return record
 
 
-def _readme(source: Source) -> str:
+def _readme(source: Source, splits: list[str]) -> str:
     """The set's own data card, pointing at the Parquet files (which hold the features)."""
     text = readme(source.card)
     head, body = text.split("dataset_info:\n", 1)
     body = body.split("---\n", 1)[1]
-    return (head + "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet\n"
-            "---\n" + body)
+    files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in splits)
+    return f"{head}configs:\n- config_name: default\n  data_files:\n{files}---\n{body}"

@@ -36,17 +36,22 @@ def tone(
     """
     from synthskin.bias.tone_files import check_wcag, find_sources, measure_sources
     from synthskin.cameras import camera_of_profile, camera_of_row
+    from synthskin.dataset.photo_folder import left_out_words
     from synthskin.progress import make_progress
 
     check_wcag(wcag)
     undone = None if camera is None else camera_of_profile(camera)
-    found = measure_sources(find_sources(paths, masks, camera_of_row), wcag, make_progress(verb="measuring"), undone)
+    aside: list[Path] = []
+    sources = find_sources(paths, masks, camera_of_row, aside)
+    if aside:
+        print(f"note: {left_out_words(aside)}", file=sys.stderr, flush=True)
+    found = measure_sources(sources, wcag, make_progress(verb="measuring"), undone)
     for name, why in found.unread.items():
         print(f"left out: {name}: {why}", file=sys.stderr, flush=True)
     if as_json:
         typer.echo(json.dumps({
             "tones": [{"file": source.name} | tone.to_dict() for source, tone in found.tones],
-            "by_class": found.by_class(), "unread": found.unread}))
+            "by_class": found.by_class(), "unread": found.unread, "masks_left_out": [str(path) for path in aside]}))
     else:
         typer.echo(f"{'ITA deg':>8} class {'spread':>6} {'dE2000':>6} {'WCAG':>5} {'sure':>5}  picture")
         for source, t in found.tones:
@@ -86,14 +91,18 @@ def compare(
         raise BiasError(f"compare needs {absent}; type: pip install 'synthskin[study]'")
     from synthskin.bias.compare import Options, compare_sets
     from synthskin.bias.compare_page import shared_words
+    from synthskin.dataset.photo_folder import left_out_words
+    from synthskin.laws import one_line
     from synthskin.progress import make_progress
 
     wanted = tuple(k.strip() for k in kinds.split(",") if k.strip()) if kinds else ()
     result = compare_sets(real, synthetic, out, Options(size, wanted, limit, masks, features, not no_cnn),
                           make_progress(verb="measuring", unit="pictures"))
     for loaded in (result.real, result.synthetic):
+        if loaded.mask_files:
+            print(f"note: {left_out_words(loaded.mask_files)}", file=sys.stderr, flush=True)
         for name, why in loaded.left_out.items():
-            print(f"left out: {loaded.name}/{name}: {why}", file=sys.stderr, flush=True)
+            print(f"left out: {loaded.name}/{one_line(name, 400)}: {why}", file=sys.stderr, flush=True)
     if as_json:
         typer.echo(json.dumps({"dir": str(out), **result.results()}))
         return

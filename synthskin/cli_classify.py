@@ -86,6 +86,7 @@ def predict(
     """Calibrated probabilities of every picture of a set or a folder, as CSV."""
     from synthskin.classify import ClassifyError, load_classifier
     from synthskin.classify.evaluation import csv_text, judge
+    from synthskin.dataset.photo_folder import left_out_words
     from synthskin.files import write_whole
     from synthskin.progress import make_progress
 
@@ -94,6 +95,8 @@ def predict(
     classifier = load_classifier(model, device)
     judged = judge(classifier, source, batch, make_progress(verb="judging", unit="pictures"))
     write_whole(out, csv_text(classifier, judged).encode(), ClassifyError)
+    if judged.masks:
+        _say(f"note: {left_out_words(judged.masks)}")
     if as_json:
         typer.echo(json.dumps({"out": str(out), "pictures": len(judged.names), "classes": list(classifier.classes)}))
     else:

@@ -10,7 +10,7 @@ import contextlib
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -26,6 +26,7 @@ from synthskin.bias.errors import BiasError
 from synthskin.bias.features import embed, load_features
 from synthskin.bias.folders import check_folder, new_folder
 from synthskin.conventions import DIAGNOSES, HEALTHY
+from synthskin.dataset.photo_folder import left_out_words
 from synthskin.files import json_bytes, read_json, write_whole
 from synthskin.laws import nearest, one_line
 
@@ -121,11 +122,14 @@ def compare_sets(real: Path, synthetic: Path, out: Path, options: Options, progr
     options.checked()
     check_folder(out, OURS, "a comparison", _strange)
     features = load_features(options.features)  # refused before anything is read
-    items = [chosen(find_items(folder), options.kinds, options.limit) for folder in (real, synthetic)]
-    for folder, some in zip((real, synthetic), items, strict=True):
+    aside: tuple[list[Path], list[Path]] = [], []
+    items = [chosen(find_items(folder, masks), options.kinds, options.limit)
+             for folder, masks in zip((real, synthetic), aside, strict=True)]
+    for folder, some, left_out in zip((real, synthetic), items, aside, strict=True):
         if len(some) < alike.LEAST:
             kept = f" of {', '.join(options.kinds)}" if options.kinds else ""
-            raise BiasError(f"{folder}: {len(some)} pictures{kept}; at least {alike.LEAST} are needed")
+            but = f" ({left_out_words(left_out)})" if left_out else ""
+            raise BiasError(f"{folder}: {len(some)} pictures{kept}{but}; at least {alike.LEAST} are needed")
     masks, why = agree_on_masks(options.masks, *items)
     total = len(items[0]) + len(items[1])
     if progress is not None:
@@ -136,6 +140,7 @@ def compare_sets(real: Path, synthetic: Path, out: Path, options: Options, progr
     finally:
         if progress is not None:
             progress.stop()
+    first, second = (replace(one, mask_files=tuple(left)) for one, left in zip((first, second), aside, strict=True))
     result = _compared(first, second, options, masks, why, features)
     _write(result, out)
     return result
@@ -221,7 +226,8 @@ def _write(result: Comparison, out: Path) -> None:
 
 
 def _about(loaded: Loaded) -> dict[str, Any]:
-    return {"name": loaded.name, "n": len(loaded), "left_out": dict(loaded.left_out)}
+    return {"name": loaded.name, "n": len(loaded), "left_out": dict(loaded.left_out),
+            "masks_left_out": [str(path) for path in loaded.mask_files]}
 
 
 def _giveaway(g: alike.Giveaway) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,30 +13,18 @@ from numpy.typing import NDArray
 from synthskin.bias import compare_statistics as cs
 from synthskin.bias.alike import LEAST, Group
 from synthskin.bias.compare_masks import mask_statistics
+from synthskin.bias.compare_metadata import Item, read_metadata
 from synthskin.bias.errors import BiasError
 from synthskin.bias.tone import Tone, measure_tone
-from synthskin.conventions import DIAGNOSES, HEALTHY
 from synthskin.dataset.encode import read_png
 from synthskin.dataset.format import DatasetError
-from synthskin.dataset.photo import ENDINGS, load_mask, load_photo
+from synthskin.dataset.photo import load_mask, load_photo
+from synthskin.dataset.photo_folder import find_photographs
 from synthskin.dataset.reader import open_dataset, safe_path
 
 U8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 MASK_CHOICES: Final = ("auto", "own", "segmenter", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A picture of a set before it is read: name, files, diagnosis or "", and the group it belongs to (without one
-    its own path, so that equal file names of two sets are no group)."""
-
-    name: str
-    image: Path
-    mask: Path | None
-    hair: Path | None
-    kind: str
-    group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +34,7 @@ class Loaded:
     images   (n, s, s, 3) uint8, fitted      masks  (n, s, s) bool, or None
     tones    one a picture                   shapes `mask_statistics` a picture, () without masks
     group    images and statistics for alike.*
+    left_out why, by name, of pictures that cannot be read; mask_files: pictures of a folder that are masks
     """
 
     name: str
@@ -57,21 +45,28 @@ class Loaded:
     group: Group
     shapes: tuple[dict[str, float], ...]
     left_out: dict[str, str]
+    mask_files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
 
 
-def find_items(folder: Path) -> list[Item]:
-    """Pictures of a synthskin set, of a folder with metadata.jsonl (file_name, diagnosis), or of a plain folder."""
+def find_items(folder: Path, left_out: list[Path] | None = None) -> list[Item]:
+    """Pictures of a synthskin set, of a folder with metadata.jsonl (file_name, diagnosis), or of a plain folder.
+
+    left_out   takes what lies in a plain folder and is a mask, no photograph
+    Raises BiasError, DatasetError.
+    """
     if not folder.is_dir():
         raise BiasError(f"{folder}: there is no such folder; give a synthskin set or a folder of pictures")
     if (folder / "dataset.json").is_file():
         return list(_of_set(folder))
     if (folder / "metadata.jsonl").is_file():
-        return list(_of_metadata(folder))
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
-    return [Item(str(p.relative_to(folder)), p, None, None, "", str(p)) for p in paths]
+        return list(read_metadata(folder))
+    there = find_photographs(folder)
+    if left_out is not None:
+        left_out += there.masks
+    return [Item(str(p.relative_to(folder)), p, None, None, "", str(p)) for p in there.photographs]
 
 
 def _of_set(folder: Path) -> Iterator[Item]:
@@ -83,21 +78,6 @@ def _of_set(folder: Path) -> Iterator[Item]:
         image = safe_path(folder, row["file_name"])
         yield Item(row["file_name"], image, path("mask_file_name") if masked else None, path("hair_file_name"),
                    row["diagnosis"] or "", row["group_id"] or row["patient_id"] or row["lesion_id"] or str(image))
-
-
-def _of_metadata(folder: Path) -> Iterator[Item]:
-    with open(folder / "metadata.jsonl", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                name = row["file_name"]
-            except (ValueError, KeyError, TypeError):
-                raise BiasError(f"{folder}/metadata.jsonl, line {number}: an object with file_name is needed") from None
-            kind = row.get("diagnosis")
-            kind = kind if kind in (*DIAGNOSES, HEALTHY) else ""
-            image = safe_path(folder, name)
-            group = next((str(row[k]) for k in ("group_id", "patient_id", "lesion_id") if row.get(k)), str(image))
-            yield Item(name, image, None, None, kind, group)
 
 
 def chosen(items: Sequence[Item], kinds: Sequence[str], limit: int | None) -> list[Item]:

@@ -14,6 +14,7 @@ from synthskin.bias.errors import BiasError
 from synthskin.bias.tone import WCAG, Camera, MissingToolError, Tone, measure_tone
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.photo import ENDINGS, load_mask, load_photo
+from synthskin.dataset.photo_folder import find_photographs, left_out_words
 from synthskin.dataset.reader import open_dataset, safe_path
 from synthskin.laws import one_line
 
@@ -66,12 +67,15 @@ def check_wcag(wcag: str) -> None:
         raise BiasError(f"--wcag {one_line(wcag)}: allowed are {', '.join(WCAG)}")
 
 
-def find_sources(paths: Sequence[Path], masks: Path | None = None, camera_of: CameraOf | None = None) -> list[Source]:
+def find_sources(paths: Sequence[Path], masks: Path | None = None, camera_of: CameraOf | None = None,
+                 left_out: list[Path] | None = None) -> list[Source]:
     """Pictures of files, folders and sets; `masks` is a folder of masks that carry their pictures' names.
 
     camera_of   tells the camera of a set's row, as `synthskin.cameras.camera_of_row` does; without it none is known
-    Raises BiasError where there is no picture, DatasetError where a set is broken.
+    left_out    takes what lies in the folders and is a mask, no photograph (`find_photographs`)
+    Raises BiasError where there is no picture, DatasetError where a set is broken or lies below a folder.
     """
+    aside: list[Path] = [] if left_out is None else left_out
     if masks is not None and not masks.is_dir():
         raise BiasError(f"--masks {masks}: {'is no' if masks.exists() else 'there is no such'} folder; give the folder "
                         "of the lesion masks, or leave it out")
@@ -82,15 +86,21 @@ def find_sources(paths: Sequence[Path], masks: Path | None = None, camera_of: Ca
         if path.is_dir() and (path / "dataset.json").is_file():
             found += _of_set(path, camera_of)
         elif path.is_dir():
-            found += [Source(str(p), p) for p in sorted(path.rglob("*")) if p.suffix.lower() in ENDINGS]
+            there = find_photographs(path, masks)
+            found += [Source(str(p), p) for p in there.photographs]
+            aside += there.masks
         else:
             found.append(Source(str(path), path))
-    if not found:
-        raise BiasError(f"{', '.join(map(str, paths))}: no picture there; allowed are {', '.join(ENDINGS)}, a folder "
-                        "of them, or a synthskin set")
     if masks is not None:
-        found = [_with_mask(source, masks) for source in found]
+        found = _with_masks(found, masks, aside)
+    if not found:
+        raise BiasError(f"{', '.join(map(str, paths))}: no picture there{_but(aside)}; allowed are "
+                        f"{', '.join(ENDINGS)}, a folder of them, or a synthskin set")
     return found
+
+
+def _but(aside: Sequence[Path]) -> str:
+    return f" ({left_out_words(aside)})" if aside else ""
 
 
 def _of_set(directory: Path, camera_of: CameraOf | None) -> Iterator[Source]:
@@ -103,12 +113,27 @@ def _of_set(directory: Path, camera_of: CameraOf | None) -> Iterator[Source]:
                      row["dermoscopic_type"], None if camera_of is None else camera_of(row))
 
 
-def _with_mask(source: Source, masks: Path) -> Source:
-    stem = source.image.stem
-    for name in (f"{stem}.png", f"{stem}_segmentation.png", f"{stem}_lesion.bmp", f"{stem}_mask.png", f"{stem}.bmp"):
-        if (masks / name).is_file():
-            return replace(source, mask=masks / name)
-    raise BiasError(f"{source.image}: no mask {stem}.png or {stem}_segmentation.png in {masks}")
+def _with_masks(sources: Sequence[Source], folder: Path, aside: list[Path]) -> list[Source]:
+    """Each with its mask; what is the mask of another, where pictures and masks share a folder, goes aside."""
+    masks = [_mask_of(source.image, folder) for source in sources]
+    used = {mask.resolve() for mask in masks if mask is not None}
+    found = []
+    for source, mask in zip(sources, masks, strict=True):
+        if source.image.resolve() in used:
+            aside.append(source.image)
+        elif mask is None:
+            stem = source.image.stem
+            raise BiasError(f"{source.image}: no mask {stem}.png or {stem}_segmentation.png in {folder}")
+        else:
+            found.append(replace(source, mask=mask))
+    return found
+
+
+def _mask_of(image: Path, folder: Path) -> Path | None:
+    stem = image.stem
+    names = (f"{stem}.png", f"{stem}_segmentation.png", f"{stem}_lesion.bmp", f"{stem}_mask.png", f"{stem}.bmp")
+    return next((folder / name for name in names
+                 if (folder / name).is_file() and (folder / name).resolve() != image.resolve()), None)
 
 
 def measure_sources(sources: Sequence[Source], wcag: str = "linear", progress: Progress | None = None,

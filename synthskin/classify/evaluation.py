@@ -17,6 +17,7 @@ from synthskin.classify.pictures import Labelled, labelled, open_sets, read_pict
 from synthskin.classify.train import short_hash
 from synthskin.dataset.format import DatasetError
 from synthskin.dataset.photo import ENDINGS, load_photo
+from synthskin.dataset.photo_folder import find_photographs
 from synthskin.dataset.reader import Progress
 
 U8 = NDArray[np.uint8]
@@ -86,16 +87,22 @@ def predict_all(classifier: Classifier, pictures: Iterator[U8], total: int, batc
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Predictions of a set or folder: file names, true labels (None where there is none), probabilities (n, k)."""
+    """Predictions of a set or folder: file names, true labels (None where there is none), probabilities (n, k), and
+    the masks of a folder, left out."""
 
     names: tuple[str, ...]
     labels: tuple[str | None, ...]
     probabilities: NDArray[np.float32]
+    masks: tuple[Path, ...] = ()
 
 
 def judge(classifier: Classifier, source: str | Path, batch: int = 16, progress: Progress | None = None) -> Judged:
-    """Predict every picture of a set, or of a folder of pictures and its subfolders. Raises ClassifyError."""
+    """Predict every picture of a set, or of a folder of photographs and its subfolders, masks left out.
+
+    Raises ClassifyError; DatasetError where a set lies below the folder.
+    """
     source = Path(source)
+    masks: tuple[Path, ...] = ()
     if (source / "dataset.json").exists():
         opened = open_sets([source])[0]
         names = tuple(row["file_name"] for row in opened.rows)
@@ -105,13 +112,14 @@ def judge(classifier: Classifier, source: str | Path, batch: int = 16, progress:
     else:
         if not source.is_dir():
             raise ClassifyError(f"{source}: is not a folder; give a data set or a folder of pictures")
-        paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        there = find_photographs(source)
+        paths, masks = there.photographs, there.masks
         if not paths:
             raise ClassifyError(f"{source}: no pictures there ({', '.join(ENDINGS)})")
         names = tuple(p.relative_to(source).as_posix() for p in paths)
         labels = (None,) * len(paths)
         pictures = (_photo(path) for path in paths)
-    return Judged(names, labels, predict_all(classifier, pictures, len(names), batch, progress))
+    return Judged(names, labels, predict_all(classifier, pictures, len(names), batch, progress), masks)
 
 
 def _photo(path: Path) -> U8:

@@ -6,14 +6,13 @@ inputs and stay, unless they are the cause.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from synthskin.bias.audit_causes import BY_NAME, Cause
+from synthskin.bias.audit_causes import Cause, of_field
 from synthskin.bias.audit_preprocess import Preprocess
 from synthskin.conventions import DIAGNOSES
 from synthskin.draw import draw
@@ -89,12 +88,7 @@ def own_cause(text: str) -> Cause:
     if not equals:
         raise VariationError(f"--cause {one_line(text)}: write a field and its values, skin.oxygenation=0.4,0.6,0.8")
     plan = make_sweep(field, parse_values(field, values), f"--cause {one_line(text)}")
-    name = field.partition(".")[2]
-    known = next((own for own in BY_NAME.values() if own.kind == "field" and own.fields == (field,)), None)
-    if known is not None:
-        return replace(known, values=plan.values, reference=0)
-    return Cause(re.sub(r"\W", "_", name), field, (field,), plan.values,
-                 role="sign" if field.startswith(("lesion.", "structures.")) else "nuisance")
+    return replace(of_field(field), values=plan.values, reference=0)
 
 
 def diagnoses_of(preprocess: Preprocess) -> str:
@@ -110,6 +104,10 @@ def make_jobs(preset: Preset, causes: Sequence[Cause], lesions: int, n: int) -> 
     """The sets of an audit; raises VariationError where a cause cannot act on the preset."""
     if lesions < 2:
         raise VariationError(f"--lesions {lesions}: 2 or more are needed, 10 for an interval")
+    names = [cause.name for cause in causes]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise VariationError(f"cause {twice}: is asked for twice; give it once")
     if n < 2:
         raise VariationError(f"--n {n}: 2 or more unswept pictures are needed")
     return [Job(PLAIN, preset, None, n), *(_job(preset, cause, lesions) for cause in causes)]

@@ -5,7 +5,8 @@ each cause and lesion there is one picture a value; nothing else differs. Then, 
 
 curve      mean probability at each value, 95 % interval of a bootstrap over lesions (synthskin.bias.statistics)
 |dp|       largest difference between two points of the curve: how far the cause moves the prediction of a population.
-           The pair is the one with the largest difference, so for a cause of many values noise alone makes some |dp|
+           The pair is the one with the largest difference, so for a cause of many values noise alone makes some |dp|;
+           its interval and p-value are those of a largest difference
 swing      mean over lesions of the largest less the smallest probability: how far it moves a single picture's
 flips      share of lesions whose decision is not the same at all values
 
@@ -104,6 +105,10 @@ class Audit:
     cannot_say: str
     notes: tuple[str, ...] = field(default_factory=tuple)
 
+    def verdict_of(self, effect: Effect) -> str:
+        """Of a model that does not work on renders nothing is said."""
+        return "cannot say" if self.cannot_say else effect.verdict
+
     @property
     def worst(self) -> list[Flip]:
         """Flips with the largest change, at most two of a cause."""
@@ -166,10 +171,12 @@ def _with_truth(plain: Judged, effects: list[Effect], truth: Mapping[str, bool],
                   "works on renders cannot be told; give --diagnosis with a positive and a negative one")
     else:
         draws = Resampler.of(known.groups, seed=seed)
-        interval = _plain(estimate_of(replicate(lambda w, _: auc(y, p, w), 1, draws)))
+        interval = _perfect(_plain(estimate_of(replicate(lambda w, _: auc(y, p, w), 1, draws))), y, known.groups)
         if interval.estimate < LEAST_AUC:
             reason = (f"the model's AUC on {len(y)} unswept renders is {interval.estimate:.2f}, under {LEAST_AUC}: it "
                       "does not tell its classes apart here, so what moves its prediction says nothing about it")
+            if interval.estimate < 1 - LEAST_AUC:
+                reason += "; it does so the other way round: is the order of the classes turned, or what is positive?"
         elif interval.says_nothing:
             reason = f"the unswept renders are too few: {interval.note}; give a larger --n"
         elif interval.low < LEAST_AUC:
@@ -192,7 +199,7 @@ def _effect(cause: Cause, judged: Judged, truth: Mapping[str, bool], threshold: 
     curve = tuple(_mean(table[:, v], draws, None) for v in range(k))
     means = table.mean(0)
     low, high = int(means.argmin()), int(means.argmax())
-    dp = _mean(table[:, high] - table[:, low], draws, 0.0)
+    dp = _picked(_mean(table[:, high] - table[:, low], draws, 0.0), table, draws)
     decided: NDArray[np.bool_] = np.asarray(table >= threshold)
     flips: NDArray[np.bool_] = np.asarray(decided.any(1) & ~decided.all(1))
     positive = np.array([truth.get(own[0]["diagnosis"], False) for own in rows])
@@ -226,6 +233,27 @@ def _mean(values: Floats, draws: Resampler | None, null: float | None) -> Interv
         return Interval(float(values.mean()), *(math.nan,) * 6, 1, 1, 1, "too small to say anything: one lesion")
     found = replicate(mean_of(values[:, None]), 1, draws)
     return _plain(combine([(1.0, found)], null, (0.0, 1.0) if null is None else (-1.0, 1.0)))
+
+
+def _picked(dp: Interval, table: Floats, draws: Resampler | None) -> Interval:
+    """The same for the pair that was picked because it differs most: of three values and more, interval and p come
+    from the largest difference between any two means in draws of lesions without effect (a maximum statistic)."""
+    n, k = table.shape
+    if draws is None or k < 3 or dp.says_nothing:
+        return dp
+    chance = np.ptp(draws.weights[1:] @ (table - table.mean(0)) / n, axis=1) * math.sqrt(n / (n - 1))
+    reach = float(np.quantile(chance, 0.95))
+    p = float((1 + (chance >= dp.estimate).sum()) / (1 + len(chance)))
+    return replace(dp, low=max(dp.estimate - reach, -1.0), high=min(dp.estimate + reach, 1.0), p=p)
+
+
+def _perfect(found: Interval, y: NDArray[np.int64], groups: Sequence[Any]) -> Interval:
+    """An AUC of 1 or 0 with the exact interval of as many pairs as have no lesion in common (Clopper and Pearson)."""
+    if found.estimate not in (0.0, 1.0) or found.low != found.high:
+        return found
+    pairs = min(len({g for g, own in zip(groups, y, strict=True) if own == kind}) for kind in (0, 1))
+    least = 0.025 ** (1 / pairs)
+    return replace(found, low=least) if found.estimate == 1 else replace(found, high=1 - least)
 
 
 def _share(flips: NDArray[np.bool_], draws: Resampler | None) -> Interval:

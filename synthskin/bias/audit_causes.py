@@ -7,6 +7,7 @@ what the other moves: then a model that follows either shows on both, and the au
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -131,6 +132,17 @@ def pick(names: str | None) -> tuple[Cause, ...]:
     return tuple(BY_NAME[name] for name in wanted)
 
 
+def of_field(field: str) -> Cause:
+    """The known cause of a field, or one of its own without values; never under the name of another."""
+    known = next((own for own in CAUSES if own.kind == "field" and own.fields == (field,)), None)
+    if known is not None:
+        return known
+    part, _, name = field.partition(".")
+    name = re.sub(r"\W", "_", name or part)
+    return Cause(f"{part}_{name}" if name in BY_NAME else name, field, (field,), (),
+                 role="sign" if part in ("lesion", "structures") else "nuisance")
+
+
 def of_settings(settings: Mapping[str, Any]) -> Cause:
     """The cause that a set's card tells in `engine.variation`; raises BiasError if it is none of a known kind."""
     kind = settings.get("kind")
@@ -141,9 +153,7 @@ def of_settings(settings: Mapping[str, Any]) -> Cause:
     elif kind == "scale":
         cause, values = BY_NAME.get(str(settings.get("name"))), settings.get("values")
     elif kind in ("sweep", "followup"):
-        field, values = str(settings.get("field")), settings.get("values")
-        cause = next((own for own in CAUSES if own.kind == "field" and own.fields == (field,)), None) \
-            or Cause(field.partition(".")[2] or field, field, (field,), ())
+        cause, values = of_field(str(settings.get("field"))), settings.get("values")
     else:
         cause, values = None, None
     if cause is None or not isinstance(values, list) or len(values) < 2:

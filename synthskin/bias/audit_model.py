@@ -13,7 +13,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ class Model:
     kind           onnx, torchscript or python
     device         what it runs on
     batch          pictures it takes at once; None any number
+    looked         of each call: did the output look like probabilities before the activation?
     """
 
     name: str
@@ -51,6 +52,7 @@ class Model:
     preprocess: Preprocess
     run: Run
     batch: int | None = None
+    looked: list[bool] = field(default_factory=list, compare=False)
 
     @property
     def identity(self) -> str:
@@ -59,6 +61,15 @@ class Model:
         own["positive"] = list(self.preprocess.followed)
         text = json.dumps([self.sha256, own], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def doubt(self) -> str:
+        """A remark where every output looked like probabilities, or ""."""
+        if not self.looked or not all(self.looked):
+            return ""
+        kind = self.preprocess.activation
+        return (f"every output of the model lies between 0 and 1{' and sums to 1' if kind == 'softmax' else ''}, as if "
+                f"{kind} had been taken already; if so, say activation = \"none\" in the preprocess file")
 
     def predict(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """(n,) probabilities of (h, w, 3) uint8 pictures of any size; raises BiasError if the output does not fit."""
@@ -76,6 +87,7 @@ class Model:
                 raise BiasError(f"{self.name}: returns an array of {raw.shape} for {len(fed)} pictures; one row a "
                                 "picture is needed")
             parts.append(self.preprocess.probabilities(raw[:len(part)], self.name))
+            self.looked.append(self.preprocess.looks_done(raw[:len(part)]))
         return np.concatenate(parts)
 
 

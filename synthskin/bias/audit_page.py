@@ -59,7 +59,10 @@ def _answer(page: Page, audit: Audit) -> None:
         page.text(*(f"{label[0].upper()}{label[1:]} and {names[other]} are linked: {e.links[other]}."
                     for e in strong for name, label in names.items() if name == e.cause.name
                     for other in e.links if other in names and name < other))
-        if not strong:
+        unsure = [e for e in audit.effects if e.size >= STRONG and e.verdict != "strong"]
+        page.text(*(f"{e.cause.label[0].upper()}{e.cause.label[1:]} moves the mean prediction by {_said(e.dp)}: "
+                    f"{_MEANING[e.verdict]}; more --lesions tell." for e in unsure))
+        if not strong and not unsure:
             page.text(f"No cause moves the mean prediction by {STRONG:g} or more.")
         page.text(works)
     page.text(*(f"Note: {note}." for note in audit.notes))
@@ -75,7 +78,8 @@ def _ranking(page: Page, audit: Audit) -> None:
                  "cannot say" if audit.cannot_say else f"{e.verdict}: {_MEANING[e.verdict]}", ", ".join(e.links))
                 for e in audit.effects])
     page.text("|dp| is the difference between the two points of a cause's curve that differ most, so a cause of many "
-              "values shows some of it by noise alone. Its interval is a bootstrap over lesions; p-values are "
+              "values shows some of it by noise alone. Interval and p-value know that the pair was picked: they "
+              "come from the largest such difference in a bootstrap over lesions. p-values are "
               f"corrected over the causes (Holm). Strong is |dp| of {STRONG:g} or more, present {SMALL:g} or more, "
               f"both with p under {LEVEL:g}. Swing is the mean over lesions of the largest less the smallest "
               "probability. Flips is the share of lesions whose decision is not the same at all values.",

@@ -23,6 +23,7 @@ from synthskin.dataset.reader import Dataset, Progress, open_dataset, safe_path
 KEPT: Final = "predictions.jsonl"
 MAX_KEPT_BYTES: Final = 2_000_000_000
 BATCH: Final = 16
+SAME_P: Final = 0.01  # less than this is another GPU, or other pictures in the batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ def is_kept(path: Path) -> bool:
 class Judge:
     """Asks a model about pictures and keeps the answers in `folder`. Use as a context manager.
 
-    Raises BiasError where the folder holds answers of another model or another preprocess file.
+    Raises BiasError where the folder holds answers of another model or preprocess file; the first that are there are
+    asked for again, for a Python function may read its weights from anywhere.
     """
 
     def __init__(self, model: Model, folder: Path) -> None:
@@ -106,9 +108,11 @@ class Judge:
         self._path = folder / KEPT
         self._known: dict[str, float] = {}
         self._handle: Any = None
+        self._compared = False
 
     def __enter__(self) -> Judge:
         whole = self._read()
+        self._compared = not self._known
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._handle = open(self._path, "ab")
         if whole == 0:
@@ -158,7 +162,8 @@ class Judge:
         return Judged(dataset.directory, rows, np.array([self._known[own] for own in hashes]), tuple(hashes))
 
     def _batch(self, dataset: Dataset, rows: Sequence[dict[str, Any]]) -> list[str]:
-        hashes, new, images = [], [], []
+        hashes: list[str] = []
+        images: dict[str, NDArray[np.uint8]] = {}
         for row in rows:
             where = f"{dataset.directory}/{row['file_name']}"
             path = safe_path(dataset.directory, row["file_name"])
@@ -167,16 +172,21 @@ class Judge:
             except OSError as error:
                 raise DatasetError(f"{where}: cannot be read: {error.strerror}") from None
             hashes.append(own)
-            if own in self._known or own in new:
+            if own in images or (own in self._known and self._compared):
                 continue
             try:
                 image = read_png(path)
             except DatasetError as error:
                 raise DatasetError(f"{where}: {error}") from None
-            new.append(own)
-            images.append(np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image)
+            images[own] = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+        found = {own: float(p) for own, p in zip(images, self._model.predict(list(images.values())), strict=True)}
+        again = [own for own in found if own in self._known]
+        if any(abs(found[own] - self._known[own]) > SAME_P for own in again):
+            raise BiasError(f"{self._path.parent}: the model answers otherwise than before about the same pictures "
+                            "(other weights, or chance in it); give another --out, or --overwrite")
+        self._compared = self._compared or bool(again)
+        new = {own: p for own, p in found.items() if own not in self._known}
+        self._known.update(new)
         if new:
-            found = [float(p) for p in self._model.predict(images)]
-            self._known.update(zip(new, found, strict=True))
-            self._write([{"sha256": own, "p": p} for own, p in zip(new, found, strict=True)])
+            self._write([{"sha256": own, "p": p} for own, p in new.items()])
         return hashes

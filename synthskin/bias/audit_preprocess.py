@@ -131,13 +131,21 @@ class Preprocess(BaseModel):
                          f"positive_diagnoses = [\"MEL\"] (of {', '.join(every)})")
 
     def with_positive(self, name: str) -> Preprocess:
-        """The same with another positive class; of two classes the threshold turns with it. Raises BiasError."""
+        """The same with another positive class; of two classes threshold and positive diagnoses turn with it.
+
+        Raises BiasError.
+        """
         if name not in self.classes:
             raise BiasError(f"--positive {name[:60]}: the model's classes are {', '.join(self.classes[:12])}")
         if (name,) == self.followed:
             return self
-        turned = None if self.threshold is None or len(self.classes) > 2 else 1 - self.threshold
-        return _checked(self.model_dump() | {"positive": (name,), "threshold": turned}, f"--positive {name}")
+        two, diagnoses = len(self.classes) == 2, self.positive_diagnoses
+        if diagnoses and not two:
+            raise BiasError(f"--positive {name[:60]}: the preprocess file says which diagnoses are positive "
+                            f"({', '.join(diagnoses)}); change positive and positive_diagnoses there")
+        changed = {"positive": (name,), "threshold": None if self.threshold is None or not two else 1 - self.threshold,
+                   "positive_diagnoses": [own for own in (*DIAGNOSES, HEALTHY) if diagnoses and own not in diagnoses]}
+        return _checked(self.model_dump() | changed, f"--positive {name}")
 
     def prepared(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """The model's input of one (h, w, 3) uint8 sRGB picture, without the axis of the batch."""
@@ -161,6 +169,13 @@ class Preprocess(BaseModel):
         scaled = np.asarray(Image.fromarray(image).resize(shape[::-1], _FILTERS[self.interpolation]))
         top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
         return scaled[top:top + height, left:left + width]
+
+    def looks_done(self, raw: NDArray[Any]) -> bool:
+        """Could the output be probabilities already, though an activation is still to come?"""
+        values = np.asarray(raw, np.float64).reshape(len(raw), -1)
+        inside = bool(values.size) and bool((values >= 0).all() and (values <= 1).all())
+        sums = values.sum(1) if self.activation == "softmax" else np.ones(1)
+        return self.activation != "none" and inside and bool(np.allclose(sums, 1, atol=1e-3))
 
     def probabilities(self, raw: NDArray[Any], where: str) -> NDArray[np.float64]:
         """(n,) probability of the positive class from the model's output; raises BiasError if it does not fit."""

@@ -52,7 +52,7 @@ def to_dict(audit: Audit, settings: Settings) -> dict[str, Any]:
         "notes": list(audit.notes),
         "rules": {"least_auc": LEAST_AUC, "strong_dp": STRONG, "small_dp": SMALL, "p_below": LEVEL},
         "ranking": [effect.cause.name for effect in audit.effects],
-        "causes": [of_effect(effect) for effect in audit.effects],
+        "causes": [of_effect(effect, audit.verdict_of(effect)) for effect in audit.effects],
         "worst": [of_flip(flip) for flip in audit.worst],
         "sets": [{"set": name, "folder": str(judged.directory), "n": len(judged.rows),
                   "pictures_sha256": judged.data_hash} for name, judged in settings.sets],
@@ -60,13 +60,13 @@ def to_dict(audit: Audit, settings: Settings) -> dict[str, Any]:
     }
 
 
-def of_effect(effect: Effect) -> dict[str, Any]:
+def of_effect(effect: Effect, verdict: str) -> dict[str, Any]:
     cause = effect.cause
     low, high = effect.pair
     return {
         "cause": cause.name, "label": cause.label, "fields": list(cause.fields), "unit": cause.unit, "role": cause.role,
         "values": list(cause.values), "reference": cause.values[cause.reference], "lesions": effect.lesions,
-        "left_out": effect.left_out, "verdict": effect.verdict, "dp": of_interval(effect.dp),
+        "left_out": effect.left_out, "verdict": verdict, "dp": of_interval(effect.dp),
         "lowest_at": cause.values[low], "highest_at": cause.values[high], "swing": _number(effect.swing),
         "flips": of_interval(effect.flips), "dp_by_truth": {k: _number(v) for k, v in effect.by_truth.items()},
         "curve": [of_interval(point) for point in effect.curve], "flips_at": list(effect.flips_at),
@@ -93,8 +93,9 @@ def write_results(folder: Path, audit: Audit, settings: Settings) -> dict[str, A
     write_whole(folder / "results.csv", _csv(
         ("cause", "role", "verdict", "dp", "dp_low", "dp_high", "p_holm", "lowest_at", "highest_at", "swing",
          "flips", "flips_low", "flips_high", "lesions", "linked"),
-        ((e.cause.name, e.cause.role, e.verdict, *_three(e.dp), _number(e.dp.p_holm), e.cause.values[e.pair[0]],
-          e.cause.values[e.pair[1]], _number(e.swing), *_three(e.flips), e.lesions, " ".join(e.links))
+        ((e.cause.name, e.cause.role, audit.verdict_of(e), *_three(e.dp), _number(e.dp.p_holm),
+          e.cause.values[e.pair[0]], e.cause.values[e.pair[1]], _number(e.swing), *_three(e.flips), e.lesions,
+          " ".join(e.links))
          for e in audit.effects)), BiasError)
     write_whole(folder / "curves.csv", _csv(
         ("cause", "value", "unit", "p", "p_low", "p_high", "flips_against_reference", "lesions"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +74,9 @@ def run_audit(
                   for cause, dataset in varied]
     truth, threshold = model.preprocess.truth(), model.preprocess.decides_at
     audit = analyse(base, judged, truth, threshold, seed)
+    real = () if plain is None or plain.card.generator != "real" else (
+        "the unswept pictures are photographs; where renders are named below, that is only of the causes",)
+    audit = replace(audit, notes=(*audit.notes, *real, *((model.doubt,) if model.doubt else ())))
     settings = Settings(model, base, tuple(judged), seed, asked)
     data = write_results(out, audit, settings)
     page_of(audit, data).write(out / "report.html")

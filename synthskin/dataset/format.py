@@ -180,6 +180,11 @@ def parse_row(line: str | bytes) -> dict[str, Any]:
         raise DatasetError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
         raise DatasetError("not a JSON object")
+    if (b"\\u" if isinstance(line, bytes) else "\\u") in line:  # type: ignore[operator]
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise DatasetError("holds half a character (a lone surrogate)") from None
     for key, nothing in _ADDED.items():
         row.setdefault(key, list(nothing))
     faults = check_row(row)

@@ -101,6 +101,19 @@ def test_text_cannot_become_markup(a, b):
         "div", "table", "caption", "thead", "tr", "th", "tbody", "tr", "th", "tr", "th"]
 
 
+def test_nothing_but_gaps_is_drawn_and_said():
+    bars = [plots.Bar(name, math.nan, kind=name, note="too small") for name in ("a", "b")]
+    for null in (None, 0.5):
+        plot = plots.intervals("Dice", "Dice", bars, null)
+        assert plot.svg.count(">no value<") == 2 and "no value of Dice is known" in plot.svg
+    plot = plots.lines("Trend", "x", "Dice", [plots.Line("a", [0, 5], [math.nan] * 2, [math.nan] * 2, [math.nan] * 2)])
+    assert ">no value<" in plot.svg and "no value of Dice is known" in plot.svg and "polyline" not in plot.svg
+    assert plot.rows[1][:2] == ("a", 5) and "nan" not in plot.svg
+    assert plots.axis_of([]) == (0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    with pytest.raises(BiasError, match="nothing to draw"):
+        plots.lines("empty", "x", "y", [])
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8))
 def test_axis_encloses_the_values(values):
     low, high, ticks = plots.axis_of(values)

@@ -36,7 +36,7 @@ def test_equal_values_stay_together_at_the_right_end(by, names):
     assert found.note == "2 groups instead of 3, as equal values stay together: 22 of 30 cases have 0"
     found = grouped(by, [1 - v for v in MOST], quantiles=3)  # the ties at the other end
     assert found.names == (names[0], names[2]) and found.labels.count(names[2]) == 22
-    with pytest.raises(BiasError, match="no test picture is in 'middle.*22 of 30 cases have 0"):
+    with pytest.raises(BiasError, match=r"no test picture is in 'middle.*22 of 30 cases have 0"):
         grouped(by, MOST, quantiles=3, pair=[names[1], names[0]])
 
 

@@ -7,7 +7,9 @@ import pytest
 from test_study import CLASSES, MASKS, rows
 
 from synthskin.bias import groups, study_data, study_file
-from synthskin.bias.study_results import Judge, results_of, sentence
+from synthskin.bias.errors import BiasError
+from synthskin.bias.study_report import write_report
+from synthskin.bias.study_results import Judge, check_primary, results_of, sentence
 from synthskin.bias.study_scores import make_table
 
 NO_SIZE = MASKS.replace('[groups.size]\nby = "size"\n', "")
@@ -85,3 +87,69 @@ def test_the_primary_endpoint_is_none_of_the_others_whichever_way_it_is_told(dec
     found = results_of(spec, {"one": data}, {"one": table}, [])
     assert found["family"] == len(found["comparisons"]) == members - 1
     assert "question" not in found["primary"]
+
+
+def by_class(text=CLASSES):
+    return text.replace('[groups.sex]\nby = "sex"', '[groups.kind]\nby = "class"')
+
+
+def test_by_class_what_needs_both_classes_is_left_out():
+    """A group of one class has no AUC: neither compared nor drawn; its accuracy is compared if asked."""
+    spec = study_file.parse_study(by_class(), "x")
+    data = data_of(60, [0, 1] * 30, diagnosis=["NV", "MEL"] * 30, ita_class=[2, 2, 5, 5] * 15)
+    judge = Judge(spec, classes_scored(spec, data))
+    assert judge.metrics == {"tone": ("auc", "balanced_accuracy"), "kind": ()}
+    assert {c["of"] for c in judge.comparisons()} == {None, "tone"}
+    assert not any(f["of"] == "kind" and f["metric"] in ("auc", "balanced_accuracy") for f in judge.fairness())
+    spec = study_file.parse_study(by_class('metrics = ["auc", "accuracy"]\n' + CLASSES), "x")
+    judge = Judge(spec, classes_scored(spec, data))
+    found = [c for c in judge.comparisons() if c["of"] == "kind"]
+    assert {c["metric"] for c in found} == {"accuracy"} and all(c["interval"].p >= 0 for c in found if not c["against"])
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ('of = "tone"\ngroups = ["dark", "light"]', 'of = "kind"\ngroups = ["MEL", "NV"]', "such a group holds one class"),
+    ('arm = "plain"\nof = "tone"\ngroups = ["dark", "light"]',
+     'arms = ["plain", "hooked"]\nof = "kind"\ngroups = ["MEL"]', "give accuracy"),
+])
+def test_a_primary_endpoint_without_a_value_is_refused(old, new, says):
+    with pytest.raises(BiasError, match=says):
+        study_file.parse_study(by_class().replace(old, new), "x")
+    study_file.parse_study(by_class().replace(old, new).replace('metric = "auc"', 'metric = "accuracy"'), "x")
+
+
+def asking(spec, **keys):
+    return spec.model_copy(update={"primary": spec.primary.model_copy(update=keys)})
+
+
+def test_a_side_that_is_not_there_is_refused():
+    """The rows show before any training that a group of the primary endpoint has no positive, or is not there."""
+    spec = study_file.parse_study(CLASSES, "x")
+    grouping = groups.make_grouping("tone", "tone", rows(6, ita_class=[2, 2, 5, 5, 5, None]), {})
+    check_primary(spec, grouping, np.array([1, 0, 1, 0, 0, 0], bool))
+    for positive, metric, says in (((1, 0, 0, 0, 0, 1), "auc", "none of the 3 pictures of 'two' in 'dark' is MEL"),
+                                   ((1, 1, 1, 0, 0, 0), "auc", "each of the 2 pictures of 'two' in 'light' is MEL"),
+                                   ((0, 0, 1, 0, 0, 0), "sensitivity", "none of the 2"),
+                                   ((0, 0, 1, 1, 1, 0), "specificity", "each of the 3")):
+        own = asking(spec, metric=metric)
+        with pytest.raises(BiasError, match=says):
+            check_primary(own, grouping, np.array(positive, bool))
+        check_primary(asking(spec, metric="accuracy"), grouping, np.array(positive, bool))
+    with pytest.raises(BiasError, match="is in 'grey'; there are light, dark"):
+        check_primary(asking(spec, groups=["dark", "grey"]), grouping)
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_a_report_where_nothing_has_a_value(tmp_path, few):
+    """By class, and with too few of a class: every bar and the trend over the arms say that they have no value."""
+    text = by_class().replace('invariance = 0.1', 'invariance = 0.1\nx = 2.0').replace(
+        'class_weights = "balanced"', 'class_weights = "balanced"\nx = 1.0').replace(
+        '[arms.plain]', '[arms.plain]\nx = 0.0')
+    spec = study_file.parse_study(text, "x")
+    labels = [1] * 4 + [0] * 56 if few else [0, 1] * 30
+    data = data_of(60, labels, diagnosis=["MEL" if x else "NV" for x in labels], ita_class=[2, 2, 5, 5] * 15)
+    tables = {"two": classes_scored(spec, data)}
+    results = results_of(spec, {"two": data}, tables, [])
+    page = write_report(spec, {"two": data}, tables, {}, results, tmp_path / "report.html").read_text()
+    assert "No group holds both positive and negative cases: AUC and balanced accuracy cannot be given" in page
+    assert ("no value of AUC is known" in page) == few and (">no value<" in page) == few

@@ -56,7 +56,7 @@ class Line:
 
 
 def intervals(title: str, axis: str, bars: Sequence[Bar], null: float | None = None) -> Plot:
-    """Points with whiskers, one below the other; a dotted line at `null`."""
+    """Points with whiskers, one below the other; a dotted line at `null`. Where no bar has a value each says so."""
     if not bars:
         raise BiasError(f"plot {title!r}: nothing to draw")
     kinds = list(dict.fromkeys(bar.kind for bar in bars))
@@ -92,18 +92,19 @@ def intervals(title: str, axis: str, bars: Sequence[Bar], null: float | None = N
     columns = ("name", *(("kind",) if kinded else ()), "value", "low", "high", *(("remark",) if noted else ()))
     rows = tuple((bar.label, *((bar.kind,) if kinded else ()), bar.value, bar.low, bar.high,
                   *((bar.note,) if noted else ())) for bar in bars)
-    words = f"{len(bars)} values of {axis} with 95 % intervals"
+    words = f"{len(bars)} values of {axis} with 95 % intervals" if values else f"no value of {axis} is known"
     return Plot(title, _svg(title, words, height, parts), columns, rows)
 
 
 def lines(title: str, x_axis: str, y_axis: str, curves: Sequence[Line], y_limits: tuple[float, float] | None = None,
           diagonal: bool = False) -> Plot:
-    """Curves told apart by dash and marker; bars where they have intervals; `diagonal`: the line y = x."""
-    points = [(x, y) for c in curves for x, y in zip(c.x, c.y, strict=True) if math.isfinite(y)]
-    if not points:
+    """Curves told apart by dash and marker; bars where they have intervals; `diagonal`: the line y = x. Where no curve
+    has a value the drawing says so."""
+    if not curves:
         raise BiasError(f"plot {title!r}: nothing to draw")
+    points = [(x, y) for c in curves for x, y in zip(c.x, c.y, strict=True) if math.isfinite(y)]
     ys = [y for _, y in points] + [v for c in curves for v in (*c.low, *c.high) if math.isfinite(v)]
-    x_low, x_high, x_ticks = axis_of([x for x, _ in points])
+    x_low, x_high, x_ticks = axis_of([x for x, _ in points] or [x for c in curves for x in c.x])
     y_low, y_high, y_ticks = axis_of(list(y_limits) if y_limits else ys)
     left, top, bottom = 70, 14, 330
     px, py = scale(x_low, x_high, left, WIDTH - 20), scale(y_low, y_high, bottom, top)
@@ -117,8 +118,9 @@ def lines(title: str, x_axis: str, y_axis: str, curves: Sequence[Line], y_limits
     for k, curve in enumerate(curves):
         good = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(y)]
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in good)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="#111" stroke-width="1.6" '
-                     f'stroke-dasharray="{_DASHES[k % len(_DASHES)]}"/>')
+        if good:
+            parts.append(f'<polyline points="{path}" fill="none" stroke="#111" stroke-width="1.6" '
+                         f'stroke-dasharray="{_DASHES[k % len(_DASHES)]}"/>')
         for x, low, high in zip(curve.x, curve.low, curve.high, strict=False):
             if math.isfinite(low):
                 parts.append(_line(px(x), py(low), px(x), py(high), "#111"))
@@ -135,6 +137,9 @@ def lines(title: str, x_axis: str, y_axis: str, curves: Sequence[Line], y_limits
                  for c in curves for i, (x, y) in enumerate(zip(c.x, c.y, strict=True)))
     columns = ("curve", x_axis, y_axis, *(("low", "high") if banded else ()))
     words = f"{len(curves)} curve{'s' if len(curves) > 1 else ''} of {y_axis} against {x_axis}"
+    if not points:
+        words = f"no value of {y_axis} is known"
+        parts.append(_text((left + WIDTH - 20) / 2, (top + bottom) / 2, "no value", "middle"))
     return Plot(title, _svg(title, words, height, parts), columns, rows)
 
 
@@ -189,8 +194,8 @@ def histogram(title: str, axis: str, edges: Sequence[float], series: Sequence[tu
 
 
 def axis_of(values: Sequence[float]) -> tuple[float, float, list[float]]:
-    """(low, high, ticks): 4 to 8 round numbers that enclose the values."""
-    low, high = min(values), max(values)
+    """(low, high, ticks): 4 to 8 round numbers that enclose the values; 0 to 1 where there are none."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if high - low < 1e-12:
         pad = max(abs(low) * 0.1, 0.05)
         low, high = low - pad, high + pad

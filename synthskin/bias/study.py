@@ -18,7 +18,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -153,18 +153,19 @@ def _used(spec: StudySpec) -> list[str]:
 
 def _check_tests(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[dict[str, Parts]],
                  measured: bool = True) -> None:
-    """Every class must be there in the tests, and every grouping must find its groups, before hours of training.
+    """Every class must be there in the tests, every grouping must find its groups, and the primary endpoint must have
+    a value, before hours of training.
 
     measured   the sets hold what is measured on pictures; without it only groupings by a row's own value are looked at
     """
-    from synthskin.bias.study_results import grouping_of
+    from synthskin.bias.study_results import check_primary, grouping_of
 
     for name, test in spec.tests.items():
         if test.data not in sets:
             continue
         data = sets[test.data]
-        for parts in repeats:
-            at = test_positions(spec, name, data, parts[test.data])
+        tested = [test_positions(spec, name, data, parts[test.data]) for parts in repeats]
+        for at in tested:
             if spec.task == "classification":
                 positive = np.isin(data.labels[at], scores_of.positive_of(spec))
                 for found, which in ((positive.any(), spec.positive), (
@@ -175,6 +176,14 @@ def _check_tests(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[di
             for kind in spec.groups_of(name):
                 if measured or spec.groups[kind].by not in MEASURED:
                     grouping_of(spec, kind, data, at)
+        p = spec.primary
+        if name == p.test and p.of is not None and (measured or spec.groups[p.of].by not in MEASURED):
+            together = np.unique(np.concatenate(tested))
+            whole = grouping_of(spec, p.of, data, together)  # as the results are grouped
+            check_primary(spec, whole)
+            for at in tested if spec.task == "classification" else ():
+                own = replace(whole, labels=tuple(np.array(whole.labels, object)[np.isin(together, at)]))
+                check_primary(spec, own, np.isin(data.labels[at], scores_of.positive_of(spec)))
 
 
 def _check_arms(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[dict[str, Parts]], masks: bool = True

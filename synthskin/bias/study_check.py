@@ -7,7 +7,17 @@ from typing import Any
 from synthskin.bias.errors import BiasError
 from synthskin.bias.groups import NUMBERS, check_by, fixed_names
 from synthskin.bias.metrics import choose_threshold
-from synthskin.bias.study_file import CLASSIFIERS, LABELS, METRICS, NAME, SEGMENTED_PX, SEGMENTERS, Group, StudySpec
+from synthskin.bias.study_file import (
+    CLASSIFIERS,
+    LABELS,
+    METRICS,
+    NAME,
+    OF_BOTH,
+    SEGMENTED_PX,
+    SEGMENTERS,
+    Group,
+    StudySpec,
+)
 from synthskin.conventions import ARTEFACTS
 from synthskin.dataset.format import ROW_KEYS
 from synthskin.laws import nearest, one_line
@@ -115,6 +125,10 @@ def _check_primary(spec: StudySpec, where: str, known: Any) -> None:
         raise BiasError(f"{where}: [primary]: give arms = [a, b] (their difference; with `of` and one of `groups` in "
                         "that group, with two the change of their gap), or arm with `of` and groups = [a, b]")
     group = spec.groups.get(p.of) if p.of is not None else None
+    if group is not None and p.metric in OF_BOTH and not group.bins and spec.label == (
+            "diagnosis" if group.by == "class" else group.by):
+        raise BiasError(f"{where}: [primary] metric = \"{p.metric}\" by {group.by}: such a group holds one class, and "
+                        f"{p.metric} needs two; give accuracy, bins of several classes, or another grouping")
     if group is not None and _names(group):
         for name in p.groups:
             known(name, _names(group), "[primary] group")

@@ -28,6 +28,7 @@ METRICS: Final[dict[str, tuple[str, ...]]] = {
     "segmentation": ("dice", "iou", "sensitivity", "specificity", "brier", "ece"),
     "classification": ("auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "brier", "ece"),
 }
+OF_BOTH: Final = ("auc", "balanced_accuracy")  # need positive and negative cases
 LABELS: Final[dict[str, tuple[str, ...]]] = {
     "diagnosis": (*DIAGNOSES, HEALTHY), "benign_malignant": ("benign", "malignant", "indeterminate"),
     "ita_class": ("1", "2", "3", "4", "5", "6"),

@@ -99,8 +99,13 @@ def _group(page: Page, spec: StudySpec, name: str, kind: str, group: Mapping[str
     note = f" {group['note'][:1].upper()}{group['note'][1:]}." if group["note"] else ""
     sizes = "; ".join(f"{n}: {count} cases of {group['independent'][n]}" for n, count in group["names"].items())
     page.text(f"{sizes} independent patients or lesions.{without}{bounds}{note}")
+    lost = [x for x in spec.main_metrics if x not in group["metrics"]]
+    if lost:
+        page.text(f"No group holds both positive and negative cases: {' and '.join(map(_word, lost))} cannot be given "
+                  "by these groups. What can is below; name it in `metrics` of the study's file, such as accuracy, to "
+                  "have it compared.")
     found = [e for e in test["estimates"] if e["of"] == kind]
-    for metric in spec.main_metrics:
+    for metric in group["metrics"]:
         bars = [_bar(e, f"{e['group']}, {e['arm']}", e["arm"]) for n in group["names"] for e in found
                 if e["metric"] == metric and e["group"] == n]
         page.figure(intervals(f"{_WORDS.get(metric, metric)} by {kind}, {name}", _WORDS.get(metric, metric), bars))
@@ -182,6 +187,10 @@ def _worst(page: Page, spec: StudySpec, name: str, table: Table, runs: Mapping[s
                 alt = f"{row['file_name']}: truly {truth}, probability of {' or '.join(spec.positive)} {p[k]:.2f}"
                 pictures.append(Picture(_rgb(table.data, i), alt, f"{alt}. {row['caption']}"))
         page.pictures(f"{name}: worst cases of arm {arm}", pictures)
+
+
+def _word(metric: str) -> str:
+    return _WORDS.get(metric, metric)
 
 
 def _area(mask: NDArray[np.bool_]) -> str:

@@ -19,9 +19,10 @@ from synthskin.bias import statistics as st
 from synthskin.bias.errors import BiasError
 from synthskin.bias.groups import Grouping, make_grouping
 from synthskin.bias.study_data import Parts, Pictures
-from synthskin.bias.study_file import METRICS, StudySpec
+from synthskin.bias.study_file import METRICS, OF_BOTH, StudySpec
 from synthskin.bias.study_scores import Table, blank
 from synthskin.files import write_whole
+from synthskin.laws import one_line
 
 NOT_CLINICAL: Final = "Made on synthetic pictures: not clinical evidence."
 _SHARES: Final = ("accuracy", "sensitivity", "specificity")
@@ -64,6 +65,32 @@ def grouping_of(spec: StudySpec, kind: str, data: Pictures, positions: NDArray[n
                          g.bins, g.edges, g.quantiles, g.names, g.pair)
 
 
+def metrics_by(spec: StudySpec, grouping: Grouping, positive: NDArray[np.bool_]) -> tuple[str, ...]:
+    """The main metrics that one of the groups at least can have: AUC and balanced accuracy need both sides in it."""
+    both = any(len(set(positive[grouping.where(name)].tolist())) == 2 for name in grouping.names)
+    return tuple(x for x in spec.main_metrics if both or x not in OF_BOTH)
+
+
+def check_primary(spec: StudySpec, grouping: Grouping, positive: NDArray[np.bool_] | None = None) -> None:
+    """Raise BiasError where a group of the primary endpoint is not there, or lacks a side that its metric needs.
+
+    positive   (cases,) of a classification
+    """
+    p = spec.primary
+    sides = (True, False) if p.metric in OF_BOTH else ()
+    needed = {"sensitivity": (True,), "specificity": (False,)}.get(p.metric, sides) if positive is not None else ()
+    for name in p.groups:
+        if name not in grouping.names:
+            raise BiasError(f"[primary] groups: no test picture of '{p.test}' is in '{one_line(name)}'; there are "
+                            f"{', '.join(grouping.names)}{f' ({grouping.note})' if grouping.note else ''}")
+        own = [] if positive is None else positive[grouping.where(name)].tolist()
+        for side in needed:
+            if side not in own:
+                raise BiasError(f"[primary] metric = \"{p.metric}\": {'none' if side else 'each'} of the {len(own)} "
+                                f"pictures of '{p.test}' in '{one_line(name)}' is {' or '.join(spec.positive)}, so it "
+                                "has no value there; give accuracy, other groups, or a test set that has both sides")
+
+
 class Judge:
     """Estimates and comparisons on one test set."""
 
@@ -71,6 +98,8 @@ class Judge:
         self.spec, self.table = spec, table
         self.groupings = {kind: grouping_of(spec, kind, table.data, table.positions) for kind in
                           spec.groups_of(table.name)}
+        self.metrics = {kind: metrics_by(spec, grouping, table.labels == 1)
+                        for kind, grouping in self.groupings.items()}
         self._cache: dict[tuple[str, str, str, str], st.Replicates] = {}
 
     # --- pieces -------------------------------------------------------------------------------------------------
@@ -119,12 +148,15 @@ class Judge:
     # --- what is said -------------------------------------------------------------------------------------------
 
     def comparisons(self) -> list[dict[str, Any]]:
-        """Arms against the first arm, gaps in each arm, changes of a gap against the first arm: the main metrics."""
+        """Arms against the first arm, gaps in each arm, changes of a gap against the first arm: the main metrics, by
+        each grouping those that its groups can have."""
         arms, found = list(self.spec.arms), []
         for metric in self.spec.main_metrics:
             for arm in arms[1:]:
                 found.append(self.compare(metric, (arm, arms[0])))
             for kind, grouping in self.groupings.items():
+                if metric not in self.metrics[kind]:
+                    continue
                 pairs = [grouping.pair] if grouping.pair else [(name, f"not {name}") for name in grouping.names]
                 for pair in pairs:
                     for arm in arms:
@@ -151,10 +183,6 @@ class Judge:
 
     def primary(self) -> dict[str, Any]:
         p = self.spec.primary
-        for name in p.groups if p.of is not None else ():
-            if name not in self.groupings[p.of or ""].names:
-                raise BiasError(f"[primary] groups: no test picture of '{p.test}' is in '{name}'; there are "
-                                f"{', '.join(self.groupings[p.of or ''].names)}")
         found = self.compare(p.metric, p.arms or (p.arm or "",), p.of or "", p.groups)
         return {**found, "kind": "primary"}
 
@@ -173,6 +201,7 @@ class Judge:
             "clusters": len(set(table.draws.clusters.tolist())), "positive": int(table.labels.sum()),
             "groups": {kind: {"names": {n: int(g.where(n).sum()) for n in g.names}, "without": g.unknown,
                               "bounds": list(g.bounds), "pair": g.pair, "note": g.note,
+                              "metrics": list(self.metrics[kind]),
                               "independent": {n: len(set(table.draws.clusters[g.where(n)].tolist())) for n in g.names}}
                        for kind, g in self.groupings.items()},
             "estimates": [_flat(e) for e in estimates],
@@ -184,9 +213,9 @@ class Judge:
         found = []
         for kind, grouping in self.groupings.items():
             for arm in self.spec.arms:
-                found += [self._range(arm, kind, grouping, metric) for metric in self.spec.main_metrics]
+                found += [self._range(arm, kind, grouping, metric) for metric in self.metrics[kind]]
                 if grouping.pair:
-                    found += [self._ratio(arm, kind, grouping.pair, metric) for metric in self.spec.main_metrics]
+                    found += [self._ratio(arm, kind, grouping.pair, metric) for metric in self.metrics[kind]]
                 if self.spec.task == "classification":
                     found += self._opportunity(arm, kind, grouping)
                     found.append(self._nar(arm, kind, grouping))

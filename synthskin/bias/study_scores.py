@@ -15,10 +15,10 @@ from synthskin.bias import metrics as m
 from synthskin.bias.errors import BiasError
 from synthskin.bias.statistics import Floats, Interval, Replicates, Resampler, Statistic, mean_of, replicate
 from synthskin.bias.study_data import Pictures
-from synthskin.bias.study_file import StudySpec
+from synthskin.bias.study_file import OF_BOTH, StudySpec
 
 WORST: Final = 6  # cases of each test whose predicted masks are kept for the report
-LEAST_OF_A_CLASS: Final = 5  # patients or lesions of either class, for AUC and balanced accuracy
+LEAST_OF_A_CLASS: Final = 5  # patients or lesions of either class that OF_BOTH need
 _MAX_BYTES: Final = 4_000_000_000
 
 
@@ -140,7 +140,7 @@ class Table:
         keep = self.bearing(metric) if where is None else self.bearing(metric) & where
         if not keep.any():
             return "has no value: no case bears on it"
-        if metric not in ("auc", "balanced_accuracy"):
+        if metric not in OF_BOTH:
             return ""
         for label, word in ((1, "positive"), (0, "negative")):
             n = len(set(self.draws.clusters[keep & (self.labels == label)].tolist()))

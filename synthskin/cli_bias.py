@@ -112,8 +112,8 @@ def compare(
                f"{result.texture.auc:.2f}){cnn}")
     if result.shared_groups:
         typer.echo(shared_words(result.shared_groups))
-    typer.echo(f"KID {e.kid:.4f} (halves of the real set {e.kid_null:.4f}), precision {e.precision:.2f}, recall "
-               f"{e.recall:.2f}, by {result.features}")
+    typer.echo(f"KID {e.kid:.4f} (halves of the real set {e.kid_null:.4f}, 95 % {e.kid_null_low:.4f} to "
+               f"{e.kid_null_high:.4f}), precision {e.precision:.2f}, recall {e.recall:.2f}, by {result.features}")
     if e.fid_reason:
         typer.echo(f"no FID: {e.fid_reason}")
     typer.echo(f"report {out / 'report.html'}")

@@ -114,11 +114,11 @@ def balance(first: Group, second: Group) -> F64:
     return np.array(weights, np.float64)
 
 
-def together(first: Group, second: Group) -> list[str]:
+def together(*sets: Group) -> list[str]:
     """For every picture, first set first, the name of what it belongs to: pictures of one group, in whichever set, or
     of equal pixels, however indirectly."""
-    groups = (*first.groups, *second.groups)
-    pixels = [sha256(image.tobytes()).hexdigest() for image in (*first.images, *second.images)]
+    groups = [name for own in sets for name in own.groups]
+    pixels = [sha256(image.tobytes()).hexdigest() for own in sets for image in own.images]
     roots = connected([(f"group {name}", f"pixels {digest}") for name, digest in zip(groups, pixels, strict=True)])
     least: dict[int, str] = {}
     for name, root in zip(groups, roots, strict=True):

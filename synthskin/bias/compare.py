@@ -105,7 +105,7 @@ class Comparison:
                            "shared_groups": self.shared_groups},
             "distances": _rounded(self.apart),
             "embedding": {"kid": _r(e.kid), "kid_sd": _r(e.kid_sd), "kid_real_halves": _r(e.kid_null),
-                          "kid_real_halves_sd": _r(e.kid_null_sd), "kid_subset": e.subset,
+                          "kid_real_halves_95": [_r(e.kid_null_low), _r(e.kid_null_high)], "kid_subset": e.subset,
                           "fid": None if e.fid is None else _r(e.fid), "fid_reason": e.fid_reason,
                           "precision": _r(e.precision), "recall": _r(e.recall), "copies": _r(e.copies)},
             "classes": {k: list(v) for k, v in self.classes.items()},
@@ -175,7 +175,8 @@ def _compared(first: Loaded, second: Loaded, options: Options, masks: str, why: 
         tuple(alike.giveaways(a, b)), alike.distances(a, b), tuple(shapes),
         _counts([a.kinds, b.kinds], "unknown"),
         _counts([[str(t.ita_class) if t.ita_class else "cannot say" for t in s.tones] for s in (first, second)], ""),
-        tuple(_by_group(first, second)), features.name, features.remark, distances(*points),
+        tuple(_by_group(first, second)), features.name, features.remark,
+        distances(*points, alike.together(a)),
         neighbours(points[1], points[0]), neighbours(points[0], points[1]))
 
 

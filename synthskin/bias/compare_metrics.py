@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,9 @@ from synthskin.bias.errors import BiasError
 LEAST_FOR_FID: Final = 2048  # below, the covariance of 2048 Inception features has no full rank, and FID is biased up
 KID_SUBSETS: Final = 100
 KID_SUBSET: Final = 100  # pictures; fewer where a set is smaller
+KID_HALVES: Final = 200  # random halves of the real set
+_HALF: Final = 1000  # pictures of a half at most: more take long and hardly narrow its range
+_EQUAL: Final = 1e-5  # of the real pictures' usual distance: what rounding makes of none
 _LIMIT: Final = 5.0  # standard deviations
 NEAREST: Final = 3  # neighbours that span the manifold (Kynkaanniemi et al. 2019)
 
@@ -25,17 +29,20 @@ class Distances:
     """What embeddings say about two sets.
 
     kid, kid_sd        kernel distance (Binkowski 2018), mean and SD over subsets of `subset` pictures
-    kid_null           the same between two random halves of the real set: what no difference looks like
+    kid_null           mean kernel distance between random halves of the real set that part no group: what no
+                       difference looks like; kid_null_low, kid_null_high: 95 % of the halves lie between
     fid                Frechet distance, or None with `fid_reason`
     precision          share of synthetic pictures inside the real set's manifold (k = 3)
     recall             share of real pictures inside the synthetic set's manifold
-    copies             share of synthetic pictures nearer to a real one than 99 % of real ones are to each other
+    copies             share of synthetic pictures as near to a real one as only 1 % of real ones are to another,
+                       real ones of one group or of equal pixels left out
     """
 
     kid: float
     kid_sd: float
     kid_null: float
-    kid_null_sd: float
+    kid_null_low: float
+    kid_null_high: float
     subset: int
     fid: float | None
     fid_reason: str | None
@@ -63,20 +70,57 @@ def standardised(real: Tensor, synthetic: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def distances(real: Tensor, synthetic: Tensor, seed: int = 0) -> Distances:
-    """Of embeddings (n, d) and (m, d), at least 20 each; raises BiasError."""
+def distances(real: Tensor, synthetic: Tensor, groups: Sequence[str] | None = None, seed: int = 0) -> Distances:
+    """Of embeddings (n, d) and (m, d), at least 20 each; raises BiasError.
+
+    groups   who or what each real picture (n) shares with others, as `alike.together` tells; None: nothing
+    """
     if min(len(real), len(synthetic)) < 20:
         raise BiasError(f"{len(real)} and {len(synthetic)} pictures; at least 20 of each set are needed")
-    generator = torch.Generator().manual_seed(seed)
+    _, own = np.unique(np.arange(len(real)) if groups is None else np.array(groups), return_inverse=True)
+    if own.max() < 3:
+        raise BiasError(f"the real pictures are of {own.max() + 1} group{'s' if own.max() else ''} (patients, lesions); "
+                        "at least 4 are needed to see how far they lie from each other")
     subset = min(KID_SUBSET, len(real) // 2, len(synthetic))
-    order = torch.randperm(len(real), generator=generator)
     kid = _kid(real, synthetic, subset, seed)
-    null = _kid(real[order[: len(real) // 2]], real[order[len(real) // 2:]], subset, seed)
+    null = _between_halves(real.double().numpy(), own, seed)
     fid, reason = _fid(real, synthetic)
     precision, recall = precision_recall(real, synthetic)
-    own = _nearest(real, real, itself=True)[0]
-    copies = float((_nearest(synthetic, real)[0] < torch.quantile(own, 0.01)).float().mean())
+    copies = float((_apart(synthetic, real).min(1).values <= _as_near(real, own)).float().mean())
     return Distances(*kid, *null, subset, fid, reason, precision, recall, copies)
+
+
+def _between_halves(real: NDArray[np.float64], own: NDArray[np.int64], seed: int) -> tuple[float, float, float]:
+    """(mean, percentiles 2.5 and 97.5) of the kernel distance between random halves; a group lies in one half."""
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(own)
+    found = []
+    for _ in range(KID_HALVES):
+        order = rng.permutation(len(sizes))
+        before = np.cumsum(sizes[order])[1:-2]
+        cut = 2 + int(np.abs(before - len(real) / 2).argmin())  # two groups at least on either side
+        halves = [np.flatnonzero(np.isin(own, part)) for part in (order[:cut], order[cut:])]
+        found.append(kernel_distance(*(real[rng.permutation(half)[:_HALF]] for half in halves)))
+    return float(np.mean(found)), *(float(q) for q in np.percentile(found, [2.5, 97.5]))
+
+
+def kernel_distance(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Unbiased squared MMD with the kernel (x.y / d + 1)^3 of (n, d) and (m, d) (Binkowski 2018): KID of all pictures."""
+    def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((a @ b.T / a.shape[1] + 1) ** 3)
+
+    n, m = len(x), len(y)
+    within = [(k.sum() - np.trace(k)) / (size * (size - 1)) for k, size in ((kernel(x, x), n), (kernel(y, y), m))]
+    return float(within[0] + within[1] - 2 * kernel(x, y).mean())
+
+
+def _as_near(real: Tensor, own: NDArray[np.int64]) -> float:
+    """The distance that 1 % of real pictures are within of one of another group, and what rounding adds to it."""
+    apart = _apart(real, real)
+    label = torch.from_numpy(own)
+    apart[label[:, None] == label[None]] = torch.inf
+    nearest = apart.min(1).values
+    return float(torch.quantile(nearest, 0.01) + _EQUAL * nearest.median())
 
 
 def _kid(real: Tensor, synthetic: Tensor, subset: int, seed: int) -> tuple[float, float]:
@@ -111,16 +155,13 @@ def precision_recall(real: Tensor, synthetic: Tensor, k: int = NEAREST) -> tuple
 
 
 def _inside(points: Tensor, around: Tensor, k: int) -> float:
-    own = torch.cdist(around, around)
-    radius = own.kthvalue(k + 1, dim=1).values  # the first is the picture itself
-    return float((torch.cdist(points, around) <= radius[None]).any(1).float().mean())
+    radius = _apart(around, around).kthvalue(k + 1, dim=1).values  # the first is the picture itself
+    return float((_apart(points, around) <= radius[None]).any(1).float().mean())
 
 
-def _nearest(points: Tensor, among: Tensor, itself: bool = False) -> tuple[Tensor, Tensor]:
-    apart = torch.cdist(points, among)
-    if itself:
-        apart.fill_diagonal_(torch.inf)
-    return apart.min(1).values, apart.min(1).indices
+def _apart(points: Tensor, among: Tensor) -> Tensor:
+    """Distances (n, m) without the shortcut through products, by which equal points are not at 0."""
+    return torch.cdist(points, among, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,5 +180,5 @@ class Neighbours:
 
 
 def neighbours(points: Tensor, among: Tensor) -> Neighbours:
-    distance, position = _nearest(points, among)
+    distance, position = _apart(points, among).min(1)
     return Neighbours(distance.double().numpy(), position.numpy())

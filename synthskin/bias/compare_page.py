@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from synthskin.bias import compare_statistics as cs
 from synthskin.bias.compare import Comparison
 from synthskin.bias.compare_load import Loaded
-from synthskin.bias.compare_metrics import Neighbours
+from synthskin.bias.compare_metrics import KID_HALVES, Neighbours
 from synthskin.bias.report import Page, Picture
 from synthskin.bias.report_plots import Bar, Line, grouped_bars, intervals, lines
 
@@ -44,8 +44,8 @@ def _answer(page: Page, c: Comparison) -> None:
     page.text(
         f"The sets are {words}: the better of the two-sample tests reaches an AUC of {best.auc:.2f} "
         f"({best.low:.2f} to {best.high:.2f}) on pictures it has not seen; 0.5 is a coin, 1 is certainty.",
-        f"KID by {c.features} is {c.embedded.kid:.4f}; two halves of {c.real.name} are {c.embedded.kid_null:.4f} "
-        f"apart. Precision {c.embedded.precision:.2f}, recall {c.embedded.recall:.2f}.")
+        f"KID by {c.features} is {c.embedded.kid:.4f}; random halves of {c.real.name} are {c.embedded.kid_null:.4f} "
+        f"apart, 95 % of them {c.embedded.kid_null_low:.4f} to {c.embedded.kid_null_high:.4f}. Precision {c.embedded.precision:.2f}, recall {c.embedded.recall:.2f}.")
     top = c.ranked[:3]
     page.text("What gives it away first: " + "; ".join(
         f"{g.name} ({'higher' if g.effect > 0 else 'lower'} by {abs(g.effect):.1f} SD)" for g in top) + ".")
@@ -136,11 +136,14 @@ def _embedding(page: Page, c: Comparison) -> None:
     page.text(f"By {c.features}: {c.features_remark}.")
     page.table(f"Distances between embeddings (KID over subsets of {e.subset})", ("figure", "value", "meaning"), [
         ("KID", e.kid, f"SD over subsets {e.kid_sd:.4f}"),
-        ("KID between halves of the real set", e.kid_null, f"SD over subsets {e.kid_null_sd:.4f}; no difference"),
+        ("KID between halves of the real set", e.kid_null,
+         f"mean of {KID_HALVES} random halves, 95 % of them {e.kid_null_low:.4f} to {e.kid_null_high:.4f}: what no "
+         "difference looks like"),
         ("FID", e.fid, e.fid_reason or ""),
         ("precision", e.precision, "share of synthetic pictures within the real ones' neighbourhood"),
         ("recall", e.recall, "share of real pictures within the synthetic ones' neighbourhood"),
-        ("copies", e.copies, "share of synthetic pictures nearer to a real one than 99 % of real ones to each other"),
+        ("copies", e.copies, "share of synthetic pictures as near to a real one as only 1 % of real ones are to "
+         "another, their own group and equal pictures left out"),
     ], digits=4)
     page.pictures("Synthetic pictures and the real one nearest to each",
                   _pairs(c.synthetic, c.real, c.to_real, "synthetic", "real"))

@@ -102,6 +102,7 @@ class Facts:
     hair_share    float / None   share of the picture where hair is seen; 0 too where it stands out nowhere
     hairless      bool           there is no hair at all
     lesions       int            lesions that are told apart
+    unsaid        (str, ...)     structures of which neither is said that they are seen nor that they are not
     """
 
     key: str
@@ -121,6 +122,7 @@ class Facts:
     hair_share: float | None
     hairless: bool = False
     lesions: int = 1
+    unsaid: tuple[str, ...] = ()
 
     @staticmethod
     def of(
@@ -145,6 +147,10 @@ class Facts:
         dermoscopy = row["modality"] == "dermoscopic"
         artefacts = params.get("artefacts", {})
         own = params.get("index")
+        shown = _seen(row["attributes"], kind, row["attributes_delta_e"])
+        hidden = tuple(name for name in row["attributes"] if name not in shown)
+        if isinstance(camera, dict) and camera.get("view") == "region":  # its pixels are larger than structures
+            shown, hidden = (), tuple(STRUCTURES)
         return Facts(
             key=f"{row['preset']}|{row['seed']}|{own if isinstance(own, int) else row['index']}",
             view=(kind or "dermoscopic") if dermoscopy else row["modality"] or "",
@@ -157,7 +163,8 @@ class Facts:
             lesion_seen=bool(box),
             across_mm=across,
             cut=cut,
-            structures=_seen(row["attributes"], kind, row["attributes_delta_e"]),
+            structures=shown,
+            unsaid=hidden,
             artefacts=tuple(row["artefacts"]),
             ink=_INK_WORDS.get(str(artefacts.get("ink_colour")), "") if isinstance(artefacts, dict) else "",
             hair_share=None if hair is None or image is None else seen_hair(image, hair),
@@ -304,10 +311,9 @@ def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
                           f"Does the lesion measure more than {LARGE_MM:g} mm across?"), facts.across_mm > LARGE_MM)
         if one and facts.across_mm is not None and not facts.cut:
             ask("size", ("How large is the lesion?", "What is the lesion's diameter?"), f"{facts.across_mm:.1f} mm")
-        for name, present in _balanced(facts, facts.structures, tuple(STRUCTURES)):
+        for name, present in _balanced(facts, facts.structures, tuple(STRUCTURES)) if one else ():
             words = STRUCTURES.get(name, (name.replace("_", " "),))[0]
-            asked = (f"Does the lesion show {words}?", f"Can {words} be seen?")
-            ask(name, asked if one else asked[1:], present)
+            ask(name, (f"Does the lesion show {words}?", f"Can {words} be seen?"), present)
     if facts.has_mask:
         for name, present in _balanced(facts, facts.artefacts, ARTEFACTS, least=1):
             words = ARTEFACT_WORDS.get(name, (name.replace("_", " "),))[0].format(ink="")
@@ -343,7 +349,7 @@ def _balanced(
     facts: Facts, present: Sequence[str], known: Sequence[str], least: int = 2
 ) -> list[tuple[str, bool]]:
     """All that is present, and as many (at least `least`) that is absent, chosen by hash, in the order of names."""
-    unasked = {*present, *(("pigment_network",) if "atypical_pigment_network" in present else ())}
+    unasked = {*present, *facts.unsaid, *(("pigment_network",) if "atypical_pigment_network" in present else ())}
     if facts.view != "contact polarized":
         unasked.add("shiny_white_streaks")
     absent = sorted((name for name in known if name not in unasked),

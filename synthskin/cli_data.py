@@ -69,9 +69,11 @@ def import_(
     result = import_set(kind, source, directory, options, lambda verb: make_progress(verb=verb))
     for name, why in result.left_out.items():
         print(f"left out: {name}: {why}", file=sys.stderr, flush=True)
+    for remark in result.remarks:
+        print(f"note: {remark}", file=sys.stderr, flush=True)
     if as_json:
         typer.echo(json.dumps({"dir": str(directory), "kind": kind, "samples": result.samples, "made": result.made,
-                               "left_out": result.left_out}))
+                               "left_out": result.left_out, "remarks": list(result.remarks)}))
     else:
         kept = f", {result.samples - result.made} kept" if result.samples > result.made else ""
         typer.echo(f"{result.made} samples made{kept} in {directory}")

@@ -89,10 +89,12 @@ def predict(
     for name, why in done.left_out.items():
         print(f"left out: {name}: {why}", file=sys.stderr, flush=True)
     if as_json:
-        typer.echo(json.dumps({"dir": str(out), "pictures": done.total, "made": done.made, "left_out": done.left_out}))
+        typer.echo(json.dumps({"dir": str(out), "pictures": done.total, "made": done.made, "redone": done.redone,
+                               "left_out": done.left_out}))
     else:
         kept = f", {done.total - done.made} kept" if done.total > done.made else ""
-        typer.echo(f"{done.made} masks made{kept} in {out}")
+        again = f", {done.redone} of them again (their pictures were replaced, or not told)" if done.redone else ""
+        typer.echo(f"{done.made} masks made{again}{kept} in {out}")
     if done.left_out:
         raise typer.Exit(3)
 

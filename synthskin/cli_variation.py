@@ -16,8 +16,8 @@ from synthskin.conventions import default_spp
 PresetOption = Annotated[str, typer.Option(help="Name of a preset, or the path of a TOML file.")]
 LesionsOption = Annotated[int, typer.Option("--n", "-n", help="Number of lesions; each gives one picture a value.")]
 SizeOption = Annotated[int, typer.Option(help="Width and height in pixels.")]
-SppOption = Annotated[int | None, typer.Option(help="Paths a pixel (default 9, over 384 pixels 6).",
-                                               show_default=False)]
+SppOption = Annotated[int | None, typer.Option(help="Paths a pixel (default 15, over 384 pixels 6, under 256 up "
+                                                    "to 60).", show_default=False)]
 OutOption = Annotated[Path | None, typer.Option(help="Folder to write.", show_default=False)]
 DeviceOption = Annotated[str, typer.Option(help="auto, cuda or llvm.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Processes that render.")]

@@ -146,8 +146,25 @@ def test_only_what_can_be_seen_is_said():
 
 def test_of_many_lesions_none_is_called_the_lesion():
     asked = answers(replace(facts(attributes=["globules"]), lesions=7))
-    assert asked["How many lesions does the picture show?"] == "7" and asked["Can globules be seen?"] == "yes"
+    assert asked["How many lesions does the picture show?"] == "7" and not any("globules" in own for own in asked)
     assert not any("the lesion " in question for question in asked)
+
+
+def test_structures_that_hardly_show_are_neither_present_nor_absent():
+    asked = answers(facts(attributes=["dots", "globules"], attributes_delta_e=[0.4, 3.0]))
+    assert asked["Does the lesion show globules?"] == "yes" and "Does the lesion show dots?" not in asked
+    every = [set(answers(replace(facts(attributes=["globules"], attributes_delta_e=[0.4]), key=str(k))))
+             for k in range(60)]
+    assert not any("globules" in question for own in every for question in own)
+    assert any("Does the lesion show dots?" in own for own in every)
+
+
+def test_a_region_is_too_coarse_for_structures():
+    view = replace(RECORD, camera=replace(RECORD.camera, view="region"))
+    sample = make_sample(view, RENDERED)
+    of = Facts.of(sample.row | {"attributes": ["globules"], "attributes_delta_e": []}, sample.mask)
+    assert of.lesions <= 1 and "globules" not in caption(of, varied=False)
+    assert not any("show" in own and ("globules" in own or "network" in own) for own in answers(of))
 
 
 def test_hair_is_spoken_of_where_it_is_seen():

@@ -212,6 +212,9 @@ def test_near_duplicates_are_one_group(tmp_path):
     import_set("folder", root, tmp_path / "out", OWN)
     groups = {r["source_id"]: r["group_id"] for r in read_rows(tmp_path / "out")}
     assert groups["NV/a"] == groups["NV/c"] != groups["NV/b"]
+    photo(tmp_path / "other/NV/a.png", 9, (64, 64))  # another hospital's picture of that name is of somebody else
+    import_set("folder", tmp_path / "other", tmp_path / "elsewhere", OWN)
+    assert not set(groups.values()) & {r["group_id"] for r in read_rows(tmp_path / "elsewhere")}
     hashes = np.array([difference_hash(root / f"NV/{n}") for n in ("a.png", "b.png", "c.jpg")])
     assert group(hashes) == [0, 1, 0] and group(hashes[:0]) == []
 

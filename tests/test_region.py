@@ -11,7 +11,7 @@ from synthskin.captions import Facts, caption, questions
 from synthskin.dataset.encode import encode_sample
 from synthskin.dataset.format import check_row
 from synthskin.draw import draw
-from synthskin.physics import labels, region, strands
+from synthskin.physics import clinical, labels, region, strands
 from synthskin.physics.anatomy import build_scene
 from synthskin.physics.scene import HairStrand
 from synthskin.preset import load_preset
@@ -125,3 +125,14 @@ def test_hairs_thinner_than_a_texel_have_no_gaps_and_take_as_much_light():
         crossed = (owner >= 0).any(axis=0)
         assert crossed[int(3 / 32 * raster):int(29 / 32 * raster)].all(), raster
     assert np.allclose(taken, taken[0], rtol=0.15)
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, 12.0, 30.0])
+def test_every_pixel_of_the_mask_has_a_label_however_the_camera_stands(grown, tilt_deg):
+    _, mask = grown
+    label, kinds = region.instances(RECORD, mask)
+    view = clinical.view_of(replace(RECORD, clinical=replace(RECORD.clinical, tilt_deg=tilt_deg)), SIZE)
+    seen = view.mask(mask)
+    told = view.labels(label, seen)
+    assert seen.any() and np.array_equal(told > 0, seen)
+    assert set(np.unique(told)) <= set(range(len(kinds) + 1))

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, maximum_filter
 
 from synthskin.physics import environment
 from synthskin.physics.artefacts.frame import Frame
@@ -51,10 +51,13 @@ class View:
         seen = map_coordinates(where.astype(np.float32), (self.rows, self.columns), order=1, mode="nearest")
         return np.asarray(seen >= 0.5)
 
-    def labels(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A label map of the skin as the camera sees it: the nearest pixel's label."""
-        out = map_coordinates(values, (self.rows, self.columns), order=0, mode="nearest")
-        return np.asarray(out, np.uint8)
+    def labels(self, values: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """A label map of the skin as the camera sees it: of each pixel of `mask`, as seen, the nearest label."""
+        out = np.asarray(map_coordinates(values, (self.rows, self.columns), order=0, mode="nearest"), np.uint8)
+        if (mask & (out == 0)).any() and out.any():
+            nearest = distance_transform_edt(out == 0, return_distances=False, return_indices=True)
+            out = out[tuple(nearest)]
+        return np.where(mask, out, np.uint8(0))
 
     def picture(self, values: F32) -> F32:
         """(size, size) or (size, size, c) of the skin as the camera sees it, cubic."""

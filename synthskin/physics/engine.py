@@ -241,7 +241,7 @@ class Engine:
             maps = depth_maps(scene, size) if self.settings.maps else {}
             if view is not None:
                 mask, hair = _seen(view, mask), _seen(view, hair)
-                instances = None if instances is None else view.labels(instances) * (mask > 0)
+                instances = None if instances is None else view.labels(instances, mask > 0)
                 attributes = {name: _seen(view, value) for name, value in attributes.items()}
                 artefact_masks = {name: _seen(view, value) for name, value in artefact_masks.items()}
                 maps = {name: view.picture(value) for name, value in maps.items()}

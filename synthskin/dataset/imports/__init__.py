@@ -6,7 +6,6 @@ A kind reads its tables and gives a `Plan`; `write` turns a plan into a set. The
 from __future__ import annotations
 
 import importlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -42,8 +41,6 @@ def import_set(
 ) -> Imported:
     """Take over `source`, a folder or an archive (zip, tar), into the set `out`; `progress` shows each stage by name.
 
-    Where progress is shown, the remarks of the result are told on stderr.
-
     Raises DatasetError: unknown kind, a table or picture that is missing or damaged, a hostile archive, an `out` that
     holds something else. What is refused before the first picture leaves nothing behind.
     """
@@ -60,11 +57,7 @@ def import_set(
             taken: Imported = module.take(folder, out, progress)
             return taken
         plan = module.plan(Source(folder, source), options)
-        result = write_plan(_with_licences(plan, options), out, options, progress)
-    if progress is not None:
-        for remark in result.remarks:
-            print(f"note: {remark}", file=sys.stderr, flush=True)
-    return result
+        return write_plan(_with_licences(plan, options), out, options, progress)
 
 
 def _with_licences(plan: Plan, options: ImportOptions) -> Plan:

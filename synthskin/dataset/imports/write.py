@@ -140,9 +140,10 @@ def _examine(plan: Plan, progress: Shown | None) -> tuple[list[_Known], dict[str
     good = [(photo, *found) for photo, (*found, why) in zip(plan.photos, looked, strict=True) if not why]
     names: dict[str, str] = {}
     if alone:
-        single = [(photo, bits) for photo, _, _, bits in good if bits is not None]
-        for (photo, _), first in zip(single, group(np.array([bits for _, bits in single]).reshape(-1, 2)), strict=True):
-            names[photo.identifier] = f"near-{single[first][0].identifier}"
+        single = [(photo, digest, bits) for photo, digest, _, bits in good if bits is not None]
+        for (photo, *_), first in zip(single, group(np.array([own[2] for own in single]).reshape(-1, 2)), strict=True):
+            one, digest, _ = single[first]  # the hash too: other hospitals have a 0001.jpg of somebody else
+            names[photo.identifier] = f"near-{one.identifier}-{digest[:12]}"
     return [_Known(photo, digest, masks,
                    f"{plan.kind}-{names[photo.identifier] if photo.group is None else photo.group}")
             for photo, digest, masks, _ in good], bad

@@ -149,6 +149,11 @@ def test_the_same_call_again_continues(toys, tmp_path):
     for path in sorted((tmp_path / "whole/images").glob("*.png")):
         assert path.read_bytes() == (tmp_path / "parts/images" / path.name).read_bytes()
     assert read_rows(tmp_path / "whole") == read_rows(tmp_path / "parts")
+    shutil.copytree(toys, tmp_path / "toys")
+    name = read_rows(tmp_path / "whole")[0]["parents"][0]["file_name"]
+    shutil.copy(toys / "images/000011.png", tmp_path / "toys" / name)
+    with pytest.raises(GanError, match=f"was made from another {name} than .* holds now; choose another --out"):
+        translate_set(translator(), tmp_path / "toys", tmp_path / "whole")
 
 
 def test_bytes_stay_where_the_weight_is_zero():

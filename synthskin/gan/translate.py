@@ -21,7 +21,7 @@ from synthskin.dataset.card import Card
 from synthskin.dataset.encode import encode_sample
 from synthskin.dataset.format import DatasetError, Sample, empty_row, stem
 from synthskin.dataset.preview import preview_png
-from synthskin.dataset.reader import Progress, bounding_box
+from synthskin.dataset.reader import Progress, bounding_box, iter_rows, safe_path
 from synthskin.dataset.writer import DatasetWriter
 from synthskin.gan import GanError
 from synthskin.gan.composite import CompositeOptions, composite, in_its_light, may_change, measured, under_hair
@@ -158,6 +158,8 @@ def translate_set(
     started, made, interrupted = time.monotonic(), 0, False
     with DatasetWriter(out, card, preset, overwrite) as writer:
         done = len(writer.finished)
+        if done:
+            _check_sources(out, domain, translator.outputs)
         if progress is not None:
             progress.start(len(domain) * translator.outputs, done)
         try:
@@ -174,6 +176,19 @@ def translate_set(
         close(writer, time.monotonic() - started)
         samples = len(writer.finished)
     return Translated(out, samples, made, left_out, time.monotonic() - started, interrupted)
+
+
+def _check_sources(out: Path, domain: Domain, outputs: int) -> None:
+    """Raise GanError where a picture that has been translated was replaced since."""
+    for row in iter_rows(out):
+        k = row["index"] // outputs
+        if k >= len(domain) or not row["parents"]:
+            continue
+        name = domain.rows[k]["file_name"]
+        digest = hashlib.sha256(safe_path(domain.directory, name).read_bytes()).hexdigest()
+        if (row["parents"][0]["file_name"], row["parents"][0]["sha256"]) != (name, digest):
+            raise GanError(f"{out}: {row['file_name']} was made from another {name} than {domain.directory} holds now; "
+                           "choose another --out, or --overwrite")
 
 
 def close(writer: DatasetWriter, seconds: float) -> None:

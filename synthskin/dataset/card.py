@@ -141,7 +141,8 @@ _LIMITS: Final = {
     False: "These pictures are synthetic. They are for training and testing software, not for diagnosis, and are no "
            "evidence about\nany patient.",
     True: "These are photographs of patients: they are not anonymous, and their licences below bind. They are for "
-          "training and\ntesting software, not for diagnosis.",
+          "training and\ntesting software, not for diagnosis. `load_dataset` gives all rows as `train`: where the "
+          "column `split`\nnames a test part, filter by it.",
 }
 
 

@@ -91,6 +91,7 @@ def compare(
         raise BiasError(f"compare needs {absent}; type: pip install 'synthskin[study]'")
     from synthskin.bias.compare import Options, compare_sets
     from synthskin.bias.compare_page import shared_words
+    from synthskin.bias.compare_weights import weight_words
     from synthskin.dataset.photo_folder import left_out_words
     from synthskin.laws import one_line
     from synthskin.progress import make_progress
@@ -110,6 +111,8 @@ def compare(
     cnn = "" if result.cnn is None else f", network {result.cnn.auc:.2f}"
     typer.echo(f"two-sample AUC: linear {result.linear.auc:.2f} (colour {result.colour.auc:.2f}, texture "
                f"{result.texture.auc:.2f}){cnn}")
+    if result.weighting.wants_words:
+        typer.echo(weight_words(result.weighting, result.real.name, result.synthetic.name))
     if result.shared_groups:
         typer.echo(shared_words(result.shared_groups))
     typer.echo(f"KID {e.kid:.4f} (halves of the real set {e.kid_null:.4f}, 95 % {e.kid_null_low:.4f} to "

@@ -3,12 +3,11 @@
 A classifier that learns to tell two samples apart is a two-sample test (Lopez-Paz & Oquab 2017): an AUC of 0.5 on
 pictures it has not seen means that it found nothing, 1 that the sets do not overlap. Folds never cut a group, one that
 both sets share neither, and never part equal pictures. Pictures are weighted so that both sets have the same mix of
-kinds (diagnoses), if they have any in common.
+kinds (diagnoses), if they have any in common; those of other kinds weigh nothing (compare_weights).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthskin.bias.compare_statistics import CHANNELS, SPECTRUM_BANDS, statistics
+from synthskin.bias.compare_weights import LEAST as LEAST
+from synthskin.bias.compare_weights import Weighting, check_groups, weighting_of, weights_of
 from synthskin.bias.errors import BiasError
 from synthskin.bias.groups import connected
 
@@ -25,7 +26,6 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 FOLDS: Final = 5
-LEAST: Final = 20  # pictures of each set
 _RIDGE_C: Final = 0.02  # inverse strength of the ridge: about 240 correlated numbers of some hundred pictures
 _BOOTSTRAP: Final = 500
 _CNN_EPOCHS: Final = 12
@@ -102,16 +102,12 @@ def make_group(images: Sequence[U8], groups: Sequence[str], kinds: Sequence[str]
 
 def balance(first: Group, second: Group) -> F64:
     """Weights (n first + n second) with which both sets weigh 1 and have the first set's mix of shared kinds."""
-    count = [Counter(first.kinds), Counter(second.kinds)]
-    shared = set(count[0]) & set(count[1])
-    weights = []
-    for own, group in zip(count, (first, second), strict=True):
-        if not shared or shared == {""}:
-            weights += [1.0 / len(group)] * len(group)
-            continue
-        mix = {kind: count[0][kind] / sum(count[0][k] for k in shared) for kind in shared}
-        weights += [mix[kind] / own[kind] if kind in shared else 0.0 for kind in group.kinds]
-    return np.array(weights, np.float64)
+    return weights_of(first.kinds, second.kinds)
+
+
+def weighting(first: Group, second: Group) -> Weighting:
+    """How many pictures and groups bear weight in `balance`."""
+    return weighting_of(first.kinds, second.kinds, together(first, second))
 
 
 def together(*sets: Group) -> list[str]:
@@ -126,35 +122,41 @@ def together(*sets: Group) -> list[str]:
     return [least[root] for root in roots]
 
 
-def _parts(first: Group, second: Group) -> tuple[list[str], list[list[str]]]:
-    """(`together`, names that the first set alone has, the second alone, both)."""
-    names = together(first, second)
-    one, two = set(names[:len(first)]), set(names[len(first):])
-    return names, [sorted(one - two), sorted(two - one), sorted(one & two)]
+def _parts(names: Sequence[str], first: int, bears: NDArray[np.bool_]) -> list[list[str]]:
+    """Names with pictures that bear weight in the first set alone (its number is `first`), the second alone, both."""
+    one, two = ({name for name, w in zip(names[side], bears[side], strict=True) if w}
+                for side in (slice(0, first), slice(first, None)))
+    return [sorted(one - two), sorted(two - one), sorted(one & two)]
 
 
 def shared_groups(first: Group, second: Group) -> int:
     """How many groups have pictures in both sets."""
-    return len(_parts(first, second)[1][2])
+    names = together(first, second)
+    return len(set(names[:len(first)]) & set(names[len(first):]))
 
 
 def _folds(first: Group, second: Group, folds: int) -> NDArray[np.int64]:
-    """Fold (n) of every picture; a group lies in one fold, in both sets, and each set is spread evenly."""
-    own, parts = _parts(first, second)
+    """Fold (n) of every picture; a group lies in one fold, in both sets, and what bears weight is spread evenly."""
+    own = together(first, second)
+    parts = _parts(own, len(first), balance(first, second) > 0)
     place: dict[str, int] = {}
-    for salt, names in enumerate(parts):
+    for salt, names in enumerate([*parts, sorted(set(own).difference(*parts))]):
         order = np.random.default_rng([7, salt]).permutation(len(names))
         place |= {names[k]: int(i) % folds for i, k in enumerate(order)}
     return np.array([place[name] for name in own], np.int64)
 
 
 def linear_auc(first: Group, second: Group, names: Sequence[str] | None = None, folds: int = FOLDS) -> Auc:
-    """Cross-validated AUC of a ridge logistic regression on the standardised statistics (medians for NaN)."""
+    """Cross-validated AUC of a ridge logistic regression on the standardised statistics (medians for NaN).
+
+    Raises BiasError where too few groups bear weight.
+    """
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    check_groups(weighting(first, second), ("the first set", "the second set"), folds)
     names = list(first.statistics[0]) if names is None else list(names)
     x = np.concatenate([first.table(names), second.table(names)])
     y = np.repeat([0, 1], [len(first), len(second)])
@@ -172,10 +174,13 @@ def linear_auc(first: Group, second: Group, names: Sequence[str] | None = None, 
 
 def cnn_auc(first: Group, second: Group, folds: int = 3, epochs: int = _CNN_EPOCHS,
             step: Callable[[int], None] | None = None) -> Auc:
-    """Cross-validated AUC of a small convolutional network on the pictures themselves (mirrored at random)."""
-    import torch
-    from torch import nn
+    """Cross-validated AUC of a small convolutional network on the pictures themselves (mirrored at random).
 
+    Raises BiasError where too few groups bear weight.
+    """
+    import torch
+
+    check_groups(weighting(first, second), ("the first set", "the second set"), folds)
     pictures = torch.from_numpy(np.concatenate([first.images, second.images])).permute(0, 3, 1, 2)
     y = torch.repeat_interleave(torch.tensor([0.0, 1.0]), torch.tensor([len(first), len(second)]))
     weights, which = balance(first, second), torch.from_numpy(_folds(first, second, folds))
@@ -183,33 +188,40 @@ def cnn_auc(first: Group, second: Group, folds: int = 3, epochs: int = _CNN_EPOC
     generator = torch.Generator().manual_seed(0)
     scores = torch.zeros(len(y))
     for fold in range(folds):
-        train = torch.nonzero((which != fold) & (w > 0)).flatten()
+        train, held = (torch.nonzero(some).flatten() for some in ((which != fold) & (w > 0), which == fold))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fold)
-            model = _small_cnn()
-        steps = epochs * (len(train) // 32 + 1)
-        optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
-        loss_of = nn.BCEWithLogitsLoss(reduction="none")
-        for epoch in range(epochs):
-            order = train[torch.randperm(len(train), generator=generator)]
-            for some in order.tensor_split(len(train) // 32 + 1):
-                batch = pictures[some].float() / 127.5 - 1
-                if torch.rand((), generator=generator) < 0.5:
-                    batch = batch.flip(-1)
-                if torch.rand((), generator=generator) < 0.5:
-                    batch = batch.flip(-2)
-                optimiser.zero_grad()
-                (loss_of(model(batch).flatten(), y[some]) * w[some]).mean().backward()
-                optimiser.step()
-                schedule.step()
-            if step is not None:
-                step(fold * epochs + epoch + 1)
-        model.eval()
-        held = torch.nonzero(which == fold).flatten()
+            torch.manual_seed(fold)  # of the first weights and of dropout
+            model = _trained_cnn(pictures, y, w, train, epochs, generator, step, fold * epochs)
         with torch.no_grad():
             scores[held] = torch.cat([model(pictures[some].float() / 127.5 - 1).flatten() for some in held.split(64)])
     return _auc(first, second, scores.double().numpy(), weights)
+
+
+def _trained_cnn(pictures: Any, y: Any, w: Any, train: Any, epochs: int, generator: Any,
+                 step: Callable[[int], None] | None, before: int) -> Any:
+    import torch
+    from torch import nn
+
+    model = _small_cnn()
+    steps = epochs * (len(train) // 32 + 1)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
+    loss_of = nn.BCEWithLogitsLoss(reduction="none")
+    for epoch in range(epochs):
+        order = train[torch.randperm(len(train), generator=generator)]
+        for some in order.tensor_split(len(train) // 32 + 1):
+            batch = pictures[some].float() / 127.5 - 1
+            if torch.rand((), generator=generator) < 0.5:
+                batch = batch.flip(-1)
+            if torch.rand((), generator=generator) < 0.5:
+                batch = batch.flip(-2)
+            optimiser.zero_grad()
+            (loss_of(model(batch).flatten(), y[some]) * w[some]).mean().backward()
+            optimiser.step()
+            schedule.step()
+        if step is not None:
+            step(before + epoch + 1)
+    return model.eval()
 
 
 def _small_cnn() -> Any:
@@ -227,10 +239,11 @@ def _auc(first: Group, second: Group, scores: F64, weights: F64) -> Auc:
     _, rank = np.unique(scores, return_inverse=True)
     value = _weighted_auc(rank, y, weights)
     rng = np.random.default_rng(0)
-    own, parts = _parts(first, second)
+    own = together(first, second)
+    parts = _parts(own, len(first), weights > 0)
     places: dict[str, list[int]] = {}
-    for k, name in enumerate(own):
-        places.setdefault(name, []).append(k)
+    for k in np.flatnonzero(weights > 0):  # a draw of others alone would have no AUC
+        places.setdefault(own[k], []).append(int(k))
     members = [[np.array(places[name], np.int64) for name in sorted(names, key=lambda name: places[name][0])]
                for names in parts if names]
     drawn = []

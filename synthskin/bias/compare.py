@@ -22,6 +22,7 @@ from synthskin.bias import alike
 from synthskin.bias import compare_statistics as cs
 from synthskin.bias.compare_load import Loaded, agree_on_masks, chosen, find_items, load, with_group
 from synthskin.bias.compare_metrics import Distances, Neighbours, distances, neighbours, standardised
+from synthskin.bias.compare_weights import Weighting, check_groups, check_pictures, weighting_of
 from synthskin.bias.errors import BiasError
 from synthskin.bias.features import embed, load_features
 from synthskin.bias.folders import check_folder, new_folder
@@ -78,6 +79,7 @@ class Comparison:
     texture: alike.Auc
     cnn: alike.Auc | None
     shared_groups: int
+    weighting: Weighting
     ranked: tuple[alike.Giveaway, ...]
     apart: dict[str, float]
     shapes: tuple[alike.Giveaway, ...]
@@ -102,7 +104,7 @@ class Comparison:
             "two_sample": {"linear": self.linear.to_dict(), "linear_colour": self.colour.to_dict(),
                            "linear_texture": self.texture.to_dict(),
                            "cnn": None if self.cnn is None else self.cnn.to_dict(),
-                           "shared_groups": self.shared_groups},
+                           "shared_groups": self.shared_groups, "weighting": self.weighting.to_dict()},
             "distances": _rounded(self.apart),
             "embedding": {"kid": _r(e.kid), "kid_sd": _r(e.kid_sd), "kid_real_halves": _r(e.kid_null),
                           "kid_real_halves_95": [_r(e.kid_null_low), _r(e.kid_null_high)], "kid_subset": e.subset,
@@ -130,6 +132,7 @@ def compare_sets(real: Path, synthetic: Path, out: Path, options: Options, progr
             kept = f" of {', '.join(options.kinds)}" if options.kinds else ""
             but = f" ({left_out_words(left_out)})" if left_out else ""
             raise BiasError(f"{folder}: {len(some)} pictures{kept}{but}; at least {alike.LEAST} are needed")
+    _check_weights(real, synthetic, *[([i.kind for i in some], [i.group for i in some]) for some in items])
     masks, why = agree_on_masks(options.masks, *items)
     total = len(items[0]) + len(items[1])
     if progress is not None:
@@ -140,10 +143,21 @@ def compare_sets(real: Path, synthetic: Path, out: Path, options: Options, progr
     finally:
         if progress is not None:
             progress.stop()
+    a, b = first.group, second.group  # again: some could not be read, some are equal
+    names = alike.together(a, b)
+    _check_weights(real, synthetic, (a.kinds, names[:len(a)]), (b.kinds, names[len(a):]))
     first, second = (replace(one, mask_files=tuple(left)) for one, left in zip((first, second), aside, strict=True))
     result = _compared(first, second, options, masks, why, features)
     _write(result, out)
     return result
+
+
+def _check_weights(real: Path, synthetic: Path, *sides: tuple[Sequence[str], Sequence[str]]) -> None:
+    """Raise BiasError where too few pictures or groups bear weight; sides: kinds and groups of a set's pictures."""
+    (kinds, groups), (others, their_groups) = sides
+    found = weighting_of(kinds, others, [*groups, *their_groups])
+    check_pictures(found, (str(real), str(synthetic)))
+    check_groups(found, (str(real), str(synthetic)), alike.FOLDS)
 
 
 def _strange(out: Path) -> str | None:
@@ -171,7 +185,7 @@ def _compared(first: Loaded, second: Loaded, options: Options, masks: str, why: 
         first, second, options, masks, why,
         alike.linear_auc(a, b), alike.linear_auc(a, b, [n for n in names if cs.is_colour(n)]),
         alike.linear_auc(a, b, [n for n in names if not cs.is_colour(n)]),
-        alike.cnn_auc(a, b) if options.cnn else None, alike.shared_groups(a, b),
+        alike.cnn_auc(a, b) if options.cnn else None, alike.shared_groups(a, b), alike.weighting(a, b),
         tuple(alike.giveaways(a, b)), alike.distances(a, b), tuple(shapes),
         _counts([a.kinds, b.kinds], "unknown"),
         _counts([[str(t.ita_class) if t.ita_class else "cannot say" for t in s.tones] for s in (first, second)], ""),

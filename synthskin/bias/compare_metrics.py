@@ -79,8 +79,8 @@ def distances(real: Tensor, synthetic: Tensor, groups: Sequence[str] | None = No
         raise BiasError(f"{len(real)} and {len(synthetic)} pictures; at least 20 of each set are needed")
     _, own = np.unique(np.arange(len(real)) if groups is None else np.array(groups), return_inverse=True)
     if own.max() < 3:
-        raise BiasError(f"the real pictures are of {own.max() + 1} group{'s' if own.max() else ''} (patients, lesions); "
-                        "at least 4 are needed to see how far they lie from each other")
+        raise BiasError(f"the real pictures are of {own.max() + 1} group{'s' if own.max() else ''} (patients, "
+                        "lesions); at least 4 are needed to see how far they lie from each other")
     subset = min(KID_SUBSET, len(real) // 2, len(synthetic))
     kid = _kid(real, synthetic, subset, seed)
     null = _between_halves(real.double().numpy(), own, seed)
@@ -101,11 +101,12 @@ def _between_halves(real: NDArray[np.float64], own: NDArray[np.int64], seed: int
         cut = 2 + int(np.abs(before - len(real) / 2).argmin())  # two groups at least on either side
         halves = [np.flatnonzero(np.isin(own, part)) for part in (order[:cut], order[cut:])]
         found.append(kernel_distance(*(real[rng.permutation(half)[:_HALF]] for half in halves)))
-    return float(np.mean(found)), *(float(q) for q in np.percentile(found, [2.5, 97.5]))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(np.mean(found)), float(low), float(high)
 
 
 def kernel_distance(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Unbiased squared MMD with the kernel (x.y / d + 1)^3 of (n, d) and (m, d) (Binkowski 2018): KID of all pictures."""
+    """Unbiased squared MMD of (n, d) and (m, d), kernel (x.y / d + 1)^3 (Binkowski 2018): KID of all pictures."""
     def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray((a @ b.T / a.shape[1] + 1) ** 3)
 

@@ -11,6 +11,7 @@ from synthskin.bias import compare_statistics as cs
 from synthskin.bias.compare import Comparison
 from synthskin.bias.compare_load import Loaded
 from synthskin.bias.compare_metrics import KID_HALVES, Neighbours
+from synthskin.bias.compare_weights import weight_words
 from synthskin.bias.report import Page, Picture
 from synthskin.bias.report_plots import Bar, Line, grouped_bars, intervals, lines
 
@@ -45,7 +46,10 @@ def _answer(page: Page, c: Comparison) -> None:
         f"The sets are {words}: the better of the two-sample tests reaches an AUC of {best.auc:.2f} "
         f"({best.low:.2f} to {best.high:.2f}) on pictures it has not seen; 0.5 is a coin, 1 is certainty.",
         f"KID by {c.features} is {c.embedded.kid:.4f}; random halves of {c.real.name} are {c.embedded.kid_null:.4f} "
-        f"apart, 95 % of them {c.embedded.kid_null_low:.4f} to {c.embedded.kid_null_high:.4f}. Precision {c.embedded.precision:.2f}, recall {c.embedded.recall:.2f}.")
+        f"apart, 95 % of them {c.embedded.kid_null_low:.4f} to {c.embedded.kid_null_high:.4f}. "
+        f"Precision {c.embedded.precision:.2f}, recall {c.embedded.recall:.2f}.")
+    if c.weighting.wants_words:
+        page.note(weight_words(c.weighting, c.real.name, c.synthetic.name))
     top = c.ranked[:3]
     page.text("What gives it away first: " + "; ".join(
         f"{g.name} ({'higher' if g.effect > 0 else 'lower'} by {abs(g.effect):.1f} SD)" for g in top) + ".")
@@ -56,7 +60,7 @@ def _answer(page: Page, c: Comparison) -> None:
 def _two_sample(page: Page, c: Comparison) -> None:
     page.heading("Two-sample test")
     page.text("A classifier learns to tell the sets apart, on folds that keep what belongs together; its AUC on the "
-              "held-out pictures is the figure. Both sets are weighted to the same mix of diagnoses.")
+              f"held-out pictures is the figure. {weight_words(c.weighting, c.real.name, c.synthetic.name)}")
     if c.shared_groups:
         page.note(shared_words(c.shared_groups))
     bars = [Bar("linear, all statistics", c.linear.auc, c.linear.low, c.linear.high),
@@ -133,7 +137,8 @@ def _counts(page: Page, c: Comparison) -> None:
 def _embedding(page: Page, c: Comparison) -> None:
     e = c.embedded
     page.heading("Embedding")
-    page.text(f"By {c.features}: {c.features_remark}.")
+    page.text(f"By {c.features}: {c.features_remark}. All pictures, of whatever diagnosis and not weighted. As "
+              "halves are smaller than their set, sets that do not differ lie, if anything, nearer to 0 than they do.")
     page.table(f"Distances between embeddings (KID over subsets of {e.subset})", ("figure", "value", "meaning"), [
         ("KID", e.kid, f"SD over subsets {e.kid_sd:.4f}"),
         ("KID between halves of the real set", e.kid_null,

@@ -79,7 +79,9 @@ def study(
     target = out if out is not None else Path("out") / f"study-{spec.name}"
     check_out(target)
     places, requests = _places(spec, where, folders, renders or target / "data", device, workers)
-    check_given(spec, {name: place for name, place in places.items() if name not in requests})
+    told = check_given(spec, {name: place for name, place in places.items() if name not in requests})
+    for name, words in told.items() if not as_json else ():
+        typer.echo(f"split of {name}: {words}")
     for name, request in requests.items():
         _render(name, request)
     result = run_study(spec, places, target, lambda verb, unit: make_progress(verb=verb, unit=unit), overwrite)

@@ -174,16 +174,19 @@ def connected(names: Sequence[Iterable[str]]) -> list[int]:
     return [root(i) for i in range(len(names))]
 
 
-def clusters_of(rows: Sequence[Mapping[str, Any]], home: Sequence[str] | None = None) -> list[str]:
-    """For each case the name of its cluster: cases that share a patient, lesion or group_id, however indirectly.
+def clusters_of(rows: Sequence[Mapping[str, Any]], home: Sequence[str] | None = None,
+                sha256: Sequence[str] | None = None) -> list[str]:
+    """For each case the name of its cluster: cases that share a patient, lesion, group_id or parent, however
+    indirectly.
 
-    home   name of each case's data set: a case without any id stands alone, under set and file name.
+    home     name of each case's data set: a case without any of these stands alone, under set and file name
+    sha256   of each case's picture: a picture, its copies and what was made from it are then one cluster too
     """
-    roots = connected([ids_of(row) for row in rows])
+    ties = [[*ids_of(row), *parents_of(row)] for row in rows]
+    roots = connected([own if sha256 is None else [*own, f"picture:{sha256[i]}"] for i, own in enumerate(ties)])
     names: dict[int, str] = {}
     result = []
-    for i, row in enumerate(rows):
-        own = ids_of(row)
+    for i, (row, own) in enumerate(zip(rows, ties, strict=True)):
         result.append(names.setdefault(roots[i], own[0] if own else f"{home[i] if home else ''}/{row['file_name']}"))
     return result
 
@@ -191,6 +194,11 @@ def clusters_of(rows: Sequence[Mapping[str, Any]], home: Sequence[str] | None = 
 def ids_of(row: Mapping[str, Any]) -> list[str]:
     """Names of the patient, the lesion and the group of a case, those it has."""
     return [f"{key}:{row[key]}" for key in ("group_id", "patient_id", "lesion_id") if row.get(key) is not None]
+
+
+def parents_of(row: Mapping[str, Any]) -> list[str]:
+    """Names of the pictures that a case was made from."""
+    return [f"picture:{parent['sha256']}" for parent in row.get("parents") or ()]
 
 
 def _measured(measured: Mapping[str, Sequence[float]], what: str, position: int) -> float | None:

@@ -115,9 +115,12 @@ def _strange(out: Path) -> str | None:
     return next((name for name in OURS if name not in ("data", LOCK) and (out / name).exists()), None)
 
 
-def check_given(spec: StudySpec, folders: Mapping[str, Path]) -> None:
+def check_given(spec: StudySpec, folders: Mapping[str, Path]) -> dict[str, str]:
     """What the rows of sets that are there already show, before anything is rendered or read: too few pictures that
-    can be used, parts that would be too small, classes and groups without a picture. Raises BiasError, DatasetError."""
+    can be used, parts that would be too small, classes and groups without a picture. Raises BiasError, DatasetError.
+
+    Returns what is to be said of splits that the rows have of their own, by the name of the set.
+    """
     from synthskin.bias.study_train import device_of
 
     device_of(spec.training.device)
@@ -125,6 +128,7 @@ def check_given(spec: StudySpec, folders: Mapping[str, Path]) -> None:
     repeats = [{name: split(spec, data, r) for name, data in sets.items()} for r in range(spec.split.repeats)]
     _check_tests(spec, sets, repeats, measured=False)
     _check_arms(spec, sets, repeats, masks=False)
+    return {name: str(data.facts["split"]) for name, data in sets.items() if "split" in data.facts}
 
 
 def _locked(out: Path) -> FolderLock:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthskin.bias.errors import BiasError
-from synthskin.bias.groups import clusters_of, ids_of, value_of
+from synthskin.bias.groups import clusters_of, ids_of, parents_of, value_of
 from synthskin.bias.statistics import frozen
 from synthskin.bias.study_file import StudySpec
 from synthskin.conventions import HEALTHY
@@ -25,6 +25,8 @@ from synthskin.laws import nearest, one_line
 
 MASKED: Final = ("exact", "inherited", "human")  # mask_status that may be learnt from and tested on
 LEAST: Final = 4  # pictures of a part
+_PART: Final = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation",
+                "test": "test"}  # by the `split` of a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Pictures:
     measured   hair, size: (n,) shares of the pixels, NaN where there is no mask of hair or lesion; ita (degrees),
                contrast (CIEDE2000): of pictures whose row has none and that are grouped by it, NaN where it cannot be
                said
-    clusters   (n,) patient, lesion or group
+    clusters   (n,) patient, lesion or group, or the picture that it was made from
     sha256     (n,) of the picture files; `digest` of all that the study takes from the set
     synthetic  any picture that is no photograph
     """
@@ -97,21 +99,22 @@ def load_pictures(spec: StudySpec, name: str, folder: Path, progress: Progress |
             progress.stop()
     labels = np.array([_label(spec, row) for row in kept], np.int64)
     whole.update(repr((labels.tolist(), s)).encode())
-    facts = _facts(kept, left_out, data.card, hashes)
+    facts = _facts(kept, left_out | _in_no_part(spec, name, kept), data.card, hashes) | _told_split(spec, name, kept)
     if np.isfinite(measured["ita"]).any():
         facts["tone_measured"] = int(np.isfinite(measured["ita"]).sum())
     kept_measures = {key: frozen(values) for key, values in measured.items()}
     return Pictures(name, str(folder), tuple(kept), frozen(images), frozen(masks), frozen(labels), kept_measures,
-                    tuple(clusters_of(kept, [name] * n)), tuple(hashes), whole.hexdigest(), facts)
+                    tuple(clusters_of(kept, [name] * n, hashes)), tuple(hashes), whole.hexdigest(), facts)
 
 
 def load_rows(spec: StudySpec, name: str, folder: Path) -> Pictures:
-    """The set without pictures, hashes and measures: what splits, classes and counts need. Raises as load_pictures."""
+    """The set without pictures, hashes and measures: what splits, classes and counts need (but that copies of a picture
+    are not known to be such). Raises as load_pictures."""
     _, kept, left_out = _usable(spec, name, folder)
     n, s = len(kept), spec.size_px
     return Pictures(name, str(folder), tuple(kept), np.zeros((0, 3, s, s), np.uint8), np.zeros((0, s, s), bool),
                     np.array([_label(spec, row) for row in kept], np.int64), {}, tuple(clusters_of(kept, [name] * n)),
-                    ("",) * n, "", {"left_out": left_out})
+                    ("",) * n, "", {"left_out": left_out, **_told_split(spec, name, kept)})
 
 
 def _usable(spec: StudySpec, name: str, folder: Path) -> tuple[Dataset, list[dict[str, Any]], dict[str, int]]:
@@ -227,35 +230,63 @@ def _facts(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], card:
             "pictures_sha256": hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()}
 
 
+def _keeps_own(spec: StudySpec, rows: Sequence[Mapping[str, Any]]) -> bool:
+    return spec.split.given == "keep" and {"train", "test"} <= {str(row["split"]) for row in rows}
+
+
+def _in_no_part(spec: StudySpec, name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Reason -> pictures that no part takes, as their `split` is none of train, val and test."""
+    whole = any(part == "all" for data, part in (*((t.data, t.part) for t in spec.tests.values()), *(
+        (u.data, u.part) for arm in spec.arms.values() for u in arm.use)) if data == name)
+    if whole or not spec.parts_of(name) or not _keeps_own(spec, rows):
+        return {}
+    other = [str(row["split"]) for row in rows if str(row["split"]) not in _PART]
+    return {f"split is {what}": other.count(what) for what in sorted(set(other))}
+
+
+def _told_split(spec: StudySpec, name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What is to be said of a `split` that the rows have of their own: {"split": words}, else nothing."""
+    own = [str(row["split"]) for row in rows]
+    if not spec.parts_of(name) or all(row["split"] is None for row in rows):
+        return {}
+    counts = ", ".join(f"{what} {own.count(what)}" for what in sorted(set(own)))
+    if _keeps_own(spec, rows):
+        same = f", the same in all {spec.split.repeats} repeats" if spec.split.repeats > 1 else ""
+        return {"split": f"the rows' own train and test are kept{same} ({counts})"}
+    why = "[split] given = \"ignore\"" if spec.split.given == "ignore" else "it has no train and test"
+    return {"split": f"drawn; the rows' own ({counts}) is not used: {why}"}
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Positions in a set for one repeat of the split."""
+    """Positions in a set for one repeat of the split; `other` are in no part (their rows' `split` is none of ours)."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+    other: NDArray[np.int64]
 
 
 def split(spec: StudySpec, data: Pictures, repeat: int) -> Parts:
     """Whole clusters into test, validation, training, about the asked shares of each class; by a keyed hash.
 
-    Rows that carry a `split` of their own (train, val, test) keep it where repeats is 1. Raises BiasError where a part
-    would be too small, or a class has no cluster for it.
+    Rows that carry a `split` of their own with train and test keep it in every repeat, unless [split] given = "ignore".
+    Raises BiasError where a part would be too small, or a class has no cluster for it.
     """
     everything = np.arange(len(data))
     if not spec.parts_of(data.name):
-        return Parts(everything, everything[:0], everything)
+        return Parts(everything, everything[:0], everything, everything[:0])
     tested = any(test.data == data.name and test.part != "all" for test in spec.tests.values())
     if spec.validation_data != data.name:
         spec = spec.model_copy(update={"split": spec.split.model_copy(update={"validation": 0.0})})
-    given = {str(row["split"]) for row in data.rows}
     held: dict[str, str] = {}
-    if spec.split.repeats == 1 and {"train", "test"} <= given:
+    if _keeps_own(spec, data.rows):
         for cluster, row in zip(data.clusters, data.rows, strict=True):
-            part = {"val": "validation", "valid": "validation"}.get(str(row["split"]), str(row["split"]))
+            part = _PART.get(str(row["split"]), str(row["split"]))
             if held.setdefault(cluster, part) != part:
                 raise BiasError(f"[data.{data.name}] {data.folder}: the group {one_line(cluster)} lies in the splits "
-                                f"{held[cluster]} and {part}; no split may cut a patient or lesion")
+                                f"{held[cluster]} and {part} of the rows; no split may cut a patient or lesion, or "
+                                "what was made of one picture: mend the rows, or give [split] given = \"ignore\"")
         strata: list[list[str]] = [] if "validation" in set(held.values()) else [
             sorted(c for c, part in held.items() if part == "train")]
         wanted = (0.0, spec.split.validation)
@@ -271,7 +302,8 @@ def split(spec: StudySpec, data: Pictures, repeat: int) -> Parts:
         for position, cluster in enumerate(order):
             held[cluster] = "test" if position < test else "validation" if position < test + validation else "train"
     own = np.array([held[c] for c in data.clusters])
-    parts = Parts(*(np.flatnonzero(own == part) for part in ("train", "validation", "test")))
+    own = np.where(np.isin(own, ("train", "validation", "test")), own, "other")
+    parts = Parts(*(np.flatnonzero(own == part) for part in ("train", "validation", "test", "other")))
     for part, needed in (("train", True), ("validation", spec.split.validation > 0), ("test", tested)):
         count = len(getattr(parts, part))
         if count < LEAST and needed:
@@ -282,27 +314,49 @@ def split(spec: StudySpec, data: Pictures, repeat: int) -> Parts:
 
 
 def check_leaks(spec: StudySpec, sets: Mapping[str, Pictures], parts: Mapping[str, Parts]) -> None:
-    """Raise BiasError if an arm learns a test picture, or one of the same patient, lesion, group or parent, or if a
-    threshold would be chosen on one."""
-    tested: dict[str, str] = {}
+    """Raise BiasError if an arm learns, or a threshold would be chosen on, a test picture or one tied to it (of the
+    same patient, lesion or group, made from it, its source, or made from the same picture); or if an arm learns what a
+    threshold is chosen on."""
+    tested: dict[str, tuple[str, str]] = {}
     for name, test in spec.tests.items():
         data = sets[test.data]
         for i in test_positions(spec, name, data, parts[test.data]):
-            for key in (*ids_of(data.rows[i]), f"picture {data.sha256[i]}"):
-                tested.setdefault(key, name)
-    known = [(f"[arms.{name}]", sets[use.data], train_positions(spec, use.data, use.part, parts[use.data]))
-             for name, arm in spec.arms.items() for use in arm.use]
+            for key, kind in _ties(data, i).items():
+                tested.setdefault(key, (f"the test set '{name}'", kind))
+    learnt = [(f"[arms.{name}]", sets[use.data], train_positions(spec, use.data, use.part, parts[use.data]))
+              for name, arm in spec.arms.items() for use in arm.use]
     own = spec.validation_data
-    for what, data, positions in [*known, (f"validation = \"{own}\"", sets[own], parts[own].validation)]:
-        for i in positions:
-            parents = [f"picture {p['sha256']}" for p in data.rows[i]["parents"]]
-            keys = (*ids_of(data.rows[i]), f"picture {data.sha256[i]}", *parents)
-            found = next((k for k in keys if k in tested), None)
-            if found is not None:
-                raise BiasError(f"{what} {data.folder}/{data.rows[i]['file_name']}: shares its "
-                                f"{'picture' if found.startswith('picture') else 'patient, lesion or group'} with the "
-                                f"test set '{tested[found]}'; give sets that are apart, or the parts \"train\" and "
-                                "\"test\" of one set")
+    validated = (f"validation = \"{own}\"", sets[own], parts[own].validation)
+    remedy = "give sets that are apart, or the parts \"train\" and \"test\" of one set"
+    for what, data, positions in [*learnt, validated]:
+        _apart(what, data, positions, tested, remedy)
+    if spec.threshold_is_chosen:
+        where = f"the validation pictures of '{own}', on which the threshold is chosen"
+        decides = {key: (where, kind) for i in validated[2] for key, kind in _ties(sets[own], i).items()}
+        remedy = "give sets that are apart, another `validation`, or a threshold that is a number"
+        for what, data, positions in learnt:
+            _apart(what, data, positions, decides, remedy)
+
+
+_TIED: Final = {("id", "id"): "shares its patient, lesion or group with", ("picture", "picture"):
+                "shares its picture with", ("parent", "picture"): "was made from a picture of", ("picture", "parent"):
+                "is the source of a picture of", ("parent", "parent"): "was made from the same picture as one of"}
+
+
+def _ties(data: Pictures, i: int) -> dict[str, str]:
+    """All by which a case is tied to others, and what each is."""
+    ids, parents = dict.fromkeys(ids_of(data.rows[i]), "id"), dict.fromkeys(parents_of(data.rows[i]), "parent")
+    return {**ids, **parents, f"picture:{data.sha256[i]}": "picture"}
+
+
+def _apart(what: str, data: Pictures, positions: NDArray[np.int64], held: Mapping[str, tuple[str, str]], remedy: str
+           ) -> None:
+    """Raise BiasError where a case at the positions is tied to one of those held."""
+    for i in positions:
+        key, kind = next(((k, kind) for k, kind in _ties(data, i).items() if k in held), ("", ""))
+        if key:
+            where, other = held[key]
+            raise BiasError(f"{what} {data.folder}/{data.rows[i]['file_name']}: {_TIED[kind, other]} {where}; {remedy}")
 
 
 def test_positions(spec: StudySpec, test: str, data: Pictures, parts: Parts) -> NDArray[np.int64]:
@@ -311,10 +365,11 @@ def test_positions(spec: StudySpec, test: str, data: Pictures, parts: Parts) -> 
 
 
 def train_positions(spec: StudySpec, name: str, part: str | None, parts: Parts) -> NDArray[np.int64]:
-    whole = len(parts.train) + len(parts.validation) + len(parts.test)
-    if part == "all" and spec.parts_of(name):
-        return np.arange(whole)
-    return parts.train
+    """The training part, or with `all` the whole set, less what a threshold is chosen on."""
+    if part != "all" or not spec.parts_of(name):
+        return parts.train
+    held_back = spec.threshold_is_chosen and name == spec.validation_data
+    return np.sort(np.concatenate([parts.train, parts.test, parts.other, parts.validation[:0 if held_back else None]]))
 
 
 def chosen(positions: NDArray[np.int64], n: int | None, data: Pictures, seed: int, what: str) -> NDArray[np.int64]:

@@ -72,12 +72,14 @@ class Data(Part):
 
 
 class Split(Part):
-    """Shares of the groups (patients, lesions) of a set that is tested on; `repeats` different splits, one a seed."""
+    """Shares of the groups (patients, lesions) of a set that is tested on; `repeats` different splits, one a seed.
+    `given`: a train and test that the rows name themselves is kept, in every repeat, or not looked at."""
 
     validation: float = Field(default=0.2, gt=0, lt=1)
     test: float = Field(default=0.3, gt=0, lt=1)
     repeats: int = Field(default=1, ge=1, le=1000)
     seed: int = Field(default=0, ge=0)
+    given: Literal["keep", "ignore"] = "keep"
 
     @model_validator(mode="after")
     def _sum(self) -> Split:
@@ -211,6 +213,11 @@ class StudySpec(Part):
         trained = any(u.data == name and u.part != "all" for a in self.arms.values() for u in a.use)
         return (tested and trained) or self.validation_data == name or any(
             t.data == name and t.part == "test" for t in self.tests.values())
+
+    @property
+    def threshold_is_chosen(self) -> bool:
+        """On validation pictures, else it is fixed in the file."""
+        return isinstance(self.threshold, str) and self.threshold != "half"
 
     @property
     def validation_data(self) -> str:

@@ -29,8 +29,6 @@ METHODS: Final = (
     "freedom). Arms are compared on the same cases, groups as independent samples unless the same lesions are in both.",
     "One endpoint, declared beforehand, is tested at 5 %. All other comparisons of the main metrics form one family; "
     "their p is corrected by Holm's method. Estimates without a p are not tests.",
-    "Thresholds were chosen once, on validation pictures, for all groups and test sets. No test picture decided "
-    "anything in training. No patient, lesion or group lies in both training and test.",
     "Sensitivity is TP / (TP + FN), specificity TN / (TN + FP). A group with too few independent patients or lesions "
     "is said to be too small and gets no interval.",
 )
@@ -51,7 +49,7 @@ def write_report(spec: StudySpec, sets: Mapping[str, Pictures], tables: Mapping[
         _test(page, spec, name, test, tables[name], results, runs)
     _comparisons(page, results)
     page.heading("Methods")
-    page.text(*METHODS)
+    page.text(*METHODS, _apart(spec))
     _settings(page, spec, results)
     return page.write(path)
 
@@ -197,13 +195,24 @@ def _area(mask: NDArray[np.bool_]) -> str:
     return f"{100 * mask.mean():.0f} % of the picture"
 
 
+def _apart(spec: StudySpec) -> str:
+    """What training, the threshold and the tests may share, in words."""
+    rule = f"One threshold a training was chosen ({spec.threshold}) on validation pictures of {spec.validation_data}"
+    chosen = f"{rule}, from which nothing was learnt, for all groups and test sets." if spec.threshold_is_chosen else (
+        f"The threshold of all trainings, groups and test sets was fixed beforehand ({spec.threshold}).")
+    both = "test, nor in both training and validation" if spec.threshold_is_chosen else "test"
+    return (f"{chosen} No test picture decided anything in training. By what the rows and files tell, no picture, "
+            f"patient, lesion, group or parent picture lies in both training and {both}.")
+
+
 def _settings(page: Page, spec: StudySpec, results: Mapping[str, Any]) -> None:
     page.heading("Data, settings, versions")
     for name, data in results["data"].items():
         page.facts(f"Data set {name}", data)
     if results["split"]:
-        page.table("Pictures of the parts of each split", ("split", "data", "train", "validation", "test"), [
-            (f"{k + 1}", name, *(own[part] for part in ("train", "validation", "test")))
+        columns = ("train", "validation", "test", "other")
+        page.table("Pictures of the parts of each split", ("split", "data", *columns[:3], "in none of them"), [
+            (f"{k + 1}", name, *(own[part] for part in columns))
             for k, parts in enumerate(results["split"]) for name, own in parts.items()])
     page.table("Threshold of each training", ("arm", *(f"seed {seed}" for seed in spec.seeds)), [
         (arm, *values) for arm, values in results["thresholds"].items()], digits=4)

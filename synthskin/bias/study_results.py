@@ -47,7 +47,7 @@ def results_of(spec: StudySpec, sets: Mapping[str, Pictures], tables: Mapping[st
         "name": spec.name, "task": spec.task, "description": spec.description, "source": spec.source,
         "study": spec.model_dump(), "versions": versions(),
         "data": {name: {"digest": data.digest, **data.facts} for name, data in sets.items()},
-        "split": [{name: {"train": len(p.train), "validation": len(p.validation), "test": len(p.test)}
+        "split": [{name: {part: len(getattr(p, part)) for part in ("train", "validation", "test", "other")}
                    for name, p in parts.items() if spec.parts_of(name)} for parts in repeats],
         "thresholds": {arm: found.tolist() for arm, found in next(iter(tables.values())).thresholds.items()},
         "primary": _flat(primary),

@@ -44,6 +44,12 @@ def test_a_primary_endpoint_without_a_value_is_refused_before_training(home, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_threshold_that_cannot_be_chosen_is_refused_before_training(tmp_path, capsys, home):
+    own = given_set(tmp_path / "own", lambda i: ("train", "test", "train", "val")[i % 4])  # 0 and 1 of four are naevi
+    says = refused(capsys, with_text(home, CLASSES), "--out", tmp_path / "out", "--data", f"one={own}")
+    assert "the validation cases are all of one class (10 cases)" in says and not (tmp_path / "out").exists()
+
+
 # --- the rows' own split --------------------------------------------------------------------------------------------
 
 NAMES = ("train", "train", "val", "test")

@@ -192,7 +192,8 @@ def _check_tests(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[di
 
 def _check_arms(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[dict[str, Parts]], masks: bool = True
                 ) -> None:
-    """Every arm must have as many pictures as it asks for, and among them each class, or a lesion (with `masks`)."""
+    """Every arm must have as many pictures as it asks for, and among them each class, or a lesion (with `masks`); the
+    threshold must have the classes that its rule needs."""
     from synthskin.bias.study_train import class_weights
 
     for arm, declared in spec.arms.items():
@@ -201,6 +202,10 @@ def _check_arms(spec: StudySpec, sets: Mapping[str, Pictures], repeats: list[dic
             sources = _sources(spec, arm, sets, parts)
             if whole:
                 class_weights(spec, declared, arm, sources)
+    own = spec.validation_data
+    for parts in repeats if spec.task == "classification" and own in sets else ():
+        at = parts[own].validation  # refused here where it would be after the first training, whatever that finds
+        scores_of.choose_threshold(spec, sets[own], at, np.zeros((len(at), len(spec.classes)), np.float32))
 
 
 def _hashes(sets: Mapping[str, Pictures]) -> dict[str, Any]:

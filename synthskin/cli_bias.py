@@ -51,7 +51,7 @@ def tone(
     if as_json:
         typer.echo(json.dumps({
             "tones": [{"file": source.name} | tone.to_dict() for source, tone in found.tones],
-            "by_class": found.by_class(), "unread": found.unread, "masks_left_out": [str(path) for path in aside]}))
+            "by_class": found.by_class(), "unread": found.unread, "masks_left_out": len(aside)}))
     else:
         typer.echo(f"{'ITA deg':>8} class {'spread':>6} {'dE2000':>6} {'WCAG':>5} {'sure':>5}  picture")
         for source, t in found.tones:

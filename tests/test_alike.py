@@ -138,3 +138,17 @@ def test_sets_without_a_diagnosis_in_common_are_told_so(tmp_path, capsys):
                                                 "groups": [24, 22], "like": [24.0, 22.0]}
     low, high = found["embedding"]["kid_real_halves_95"]
     assert low < found["embedding"]["kid_real_halves"] < high
+
+
+def test_a_copied_set_is_all_copies_though_a_real_picture_lies_twice(tmp_path):
+    import shutil
+
+    from synthskin.bias.compare import Options, compare_sets
+
+    real = write(tmp_path / "real", [{}] * 30)
+    made = shutil.copytree(real, tmp_path / "made")
+    shutil.copy(real / "0.png", real / "30.png")
+    with open(real / "metadata.jsonl", "a", encoding="utf-8") as lines:
+        lines.write('{"file_name": "30.png"}\n')
+    found = compare_sets(real, made, tmp_path / "out", Options(size_px=SIDE, masks="none", cnn=False))
+    assert found.embedded.copies == 1.0 and found.weighting.groups == (30, 30)

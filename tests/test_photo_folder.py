@@ -93,12 +93,31 @@ def test_tone_tells_what_it_left_out(tmp_path, capsys):
     assert done.value.code == 0 and "note: 2 pictures left out as masks" in told.err
     found = json.loads(told.out)
     assert [tone["file"] for tone in found["tones"]] == [str(root / "a.jpg"), str(root / "b.jpg")]
-    assert len(found["masks_left_out"]) == 2
+    assert found["masks_left_out"] == 2
     for path in (root / "a.jpg", root / "b.jpg"):
         path.unlink()
     with pytest.raises(SystemExit):
         cli.main(["tone", str(root)])
     assert "no picture there (2 pictures left out as masks" in capsys.readouterr().err
+
+
+def test_compare_takes_photographs_alone(tmp_path, capsys):
+    from synthskin import cli
+
+    rng = np.random.default_rng(0)
+    for side, masks in (("real", 3), ("made", 0)):
+        for k in range(21):
+            (tmp_path / side / "masks").mkdir(parents=True, exist_ok=True)
+            skin = rng.integers(120, 220, (1, 1, 3)) + rng.integers(-20, 20, (32, 32, 3))
+            Image.fromarray(skin.astype(np.uint8)).save(tmp_path / side / f"{k}.png")
+            if k < masks:
+                Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / side / "masks" / f"{k}.png")
+    with pytest.raises(SystemExit) as done:
+        cli.main(["compare", str(tmp_path / "real"), str(tmp_path / "made"), "--out", str(tmp_path / "out"), "--no-cnn",
+                  "--masks", "none", "--size", "32"])
+    assert done.value.code == 0 and "note: 3 pictures left out as masks" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(found[side]["n"], found[side]["masks_left_out"]) for side in ("real", "synthetic")] == [(21, 3), (21, 0)]
 
 
 def test_a_classifier_judges_photographs_alone(tmp_path):

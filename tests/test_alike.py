@@ -75,12 +75,14 @@ def test_intervals_and_folds_are_of_what_bears_weight():
     assert np.bincount([int(which[k]) for k in range(10)]).tolist() == [2] * 5
     found = alike.linear_auc(first, second)
     assert np.isfinite([found.auc, found.low, found.high]).all() and found.low < found.auc < found.high
+    few = group(["NV"] * 2 + ["MEL"] * 40)  # draws from all 42 would miss both of these one time in seven
+    found = alike._auc(few, second, np.arange(82.0), alike.balance(few, second))
+    assert (found.auc, found.low, found.high) == (1.0, 1.0, 1.0)
     # a group that is in both sets, but bears weight in one, is drawn as one of that set
-    shared = [f"s{k}" for k in range(400)]
-    first = group(["NV"] * 20 + ["MEL"] * 400, [f"p{k}" for k in range(20)] + shared)
-    second = group(["NV"] * 400, shared, seed=1)
-    found = alike.linear_auc(first, second)
-    assert np.isfinite([found.low, found.high]).all()
+    shared = [f"s{k}" for k in range(40)]
+    few = group(["NV"] * 2 + ["MEL"] * 40, ["p0", "p1", *shared])
+    found = alike._auc(few, group(["NV"] * 40, shared, seed=1), np.arange(82.0), alike.balance(few, second))
+    assert (found.auc, found.low, found.high) == (1.0, 1.0, 1.0)
 
 
 def test_the_network_is_the_same_again():
@@ -140,15 +142,18 @@ def test_sets_without_a_diagnosis_in_common_are_told_so(tmp_path, capsys):
     assert low < found["embedding"]["kid_real_halves"] < high
 
 
-def test_a_copied_set_is_all_copies_though_a_real_picture_lies_twice(tmp_path):
+def test_copies_are_found_though_a_real_picture_lies_twice(tmp_path):
     import shutil
 
     from synthskin.bias.compare import Options, compare_sets
 
     real = write(tmp_path / "real", [{}] * 30)
     made = shutil.copytree(real, tmp_path / "made")
+    for path in made.glob("*.png"):  # not to the last bit
+        picture = np.array(Image.open(path)) ^ 1
+        Image.fromarray(picture).save(path)
     shutil.copy(real / "0.png", real / "30.png")
     with open(real / "metadata.jsonl", "a", encoding="utf-8") as lines:
         lines.write('{"file_name": "30.png"}\n')
     found = compare_sets(real, made, tmp_path / "out", Options(size_px=SIDE, masks="none", cnn=False))
-    assert found.embedded.copies == 1.0 and found.weighting.groups == (30, 30)
+    assert found.embedded.copies > 0.9 and found.weighting.groups == (30, 30)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from synthskin.conventions import ARTEFACTS, HEALTHY
+from synthskin.conventions import ARTEFACTS, BENIGN_MALIGNANT, HEALTHY
 from synthskin.dataset.reader import longest_px
 from synthskin.draw import hash_uniform
 from synthskin.files import write_whole
@@ -32,6 +32,8 @@ SEEN_HAIR: Final = 0.04
 LEAST_HAIR_SHARE: Final = 0.0005
 #: Question of the ABCDE rule: larger than 6 mm (Abbasi et al. 2004).
 LARGE_MM: Final = 6.0
+#: Diagnoses of this status are a wish or a guess, not known of the picture, and are not spoken of.
+NOT_KNOWN: Final = ("requested", "predicted")
 
 LESIONS: Final = {
     "MEL": ("melanoma", "malignant melanoma", "cutaneous melanoma"),
@@ -93,8 +95,8 @@ class Facts:
     """What is known of a picture.
 
     key           str            seeds the choice of words
-    healthy       bool           labelled as healthy skin
-    diagnosis     str / None     as in the row
+    healthy       bool           known to be healthy skin
+    diagnosis     str / None     as in the row; None where it was requested or predicted, or is not of a lesion seen
     visible       float / None   share of the mask that shows on the actual skin
     has_mask      bool           the masks of lesion and structures are known, so that absence is a fact
     across_mm     float / None   longest diameter of the lesion; None without a lesion or a scale
@@ -102,6 +104,7 @@ class Facts:
     hair_share    float / None   share of the picture where hair is seen; 0 too where it stands out nowhere
     hairless      bool           there is no hair at all
     lesions       int            lesions that are told apart
+    perhaps_none  bool           healthy skin was requested or predicted: not even a lesion is known of
     unsaid        (str, ...)     structures of which neither is said that they are seen nor that they are not
     """
 
@@ -123,6 +126,7 @@ class Facts:
     hairless: bool = False
     lesions: int = 1
     unsaid: tuple[str, ...] = ()
+    perhaps_none: bool = False
 
     @staticmethod
     def of(
@@ -149,14 +153,21 @@ class Facts:
         own = params.get("index")
         shown = _seen(row["attributes"], kind, row["attributes_delta_e"])
         hidden = tuple(name for name in row["attributes"] if name not in shown)
-        if isinstance(camera, dict) and camera.get("view") == "region":  # its pixels are larger than structures
+        known = row["diagnosis_status"] not in NOT_KNOWN
+        diagnosis, benign = (row["diagnosis"], row["benign_malignant"]) if known else (None, None)
+        seen = row["lesions"]
+        region = isinstance(camera, dict) and camera.get("view") == "region"
+        if region:  # its pixels are larger than structures
             shown, hidden = (), tuple(STRUCTURES)
+        if diagnosis not in (None, HEALTHY, *seen) and (len(seen) > 1 or (region and seen)):
+            diagnosis = seen[0] if len(seen) == 1 else None  # the lesion of the row is none of those that are seen
+            benign = None if diagnosis is None else BENIGN_MALIGNANT[diagnosis]
         return Facts(
             key=f"{row['preset']}|{row['seed']}|{own if isinstance(own, int) else row['index']}",
             view=(kind or "dermoscopic") if dermoscopy else row["modality"] or "",
-            healthy=row["diagnosis"] == HEALTHY,
-            diagnosis=row["diagnosis"],
-            benign_malignant=row["benign_malignant"],
+            healthy=diagnosis == HEALTHY,
+            diagnosis=diagnosis,
+            benign_malignant=benign,
             tone=row["ita_class"],
             visible=row["visible_delta_e"],
             has_mask=row["mask_status"] == "exact",
@@ -170,6 +181,7 @@ class Facts:
             hair_share=None if hair is None or image is None else seen_hair(image, hair),
             hairless=hair is not None and not hair.any(),
             lesions=len(row["lesions"]),
+            perhaps_none=not known and row["diagnosis"] == HEALTHY,
         )
 
 
@@ -249,11 +261,16 @@ def _subject(facts: Facts, choose: _Words) -> str:
         return f"{choose('healthy', ('healthy', 'normal'))} {tone}skin"
     if facts.has_mask and not facts.lesion_seen:
         return f"{tone}skin without a visible lesion"
+    if facts.perhaps_none and not facts.lesion_seen:
+        return f"{tone}skin"
     if facts.lesions > 1:
-        noun = LESIONS.get(facts.diagnosis, LESIONS[None])[0]
-        among = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-        text = choose("many", (f"{facts.lesions} lesions, among them {among},",
-                               f"a region of skin with {facts.lesions} lesions, one of them {among},"))
+        first, second = "", ""
+        if facts.diagnosis is not None:
+            noun = LESIONS[facts.diagnosis][0]
+            among = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun},"
+            first, second = f", among them {among}", f", one of them {among}"
+        text = choose("many", (f"{facts.lesions} lesions{first}",
+                               f"a region of skin with {facts.lesions} lesions{second}"))
         return text + (f" on {tone}skin" if tone else " on skin")
     noun = choose("lesion", LESIONS.get(facts.diagnosis, LESIONS[None]))
     if facts.visible is not None and facts.visible < BARELY_VISIBLE_SHARE:
@@ -294,7 +311,7 @@ def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
         ask("lesion", ("Is there a lesion in the picture?", "Does the picture show a lesion?"), facts.lesion_seen)
     if facts.lesions > 1:
         ask("count", ("How many lesions does the picture show?", "How many lesions are there?"), str(facts.lesions))
-    elif facts.diagnosis is not None and not facts.healthy:
+    elif facts.diagnosis is not None and not facts.healthy and (facts.lesion_seen or not facts.has_mask):
         ask("diagnosis", ("What is the diagnosis?", "Which kind of lesion is this?"), LESIONS[facts.diagnosis][0])
         if facts.benign_malignant in ("benign", "malignant"):
             ask("malignant", ("Is the lesion malignant?",), facts.benign_malignant == "malignant")

@@ -182,3 +182,35 @@ def test_hair_is_spoken_of_where_it_is_seen():
     assert facts(seen).hair_share == pytest.approx(1 / 8, rel=0.01)
     assert "with much hair" in plain(seen)
     assert answers(facts(seen))["Is there hair in the picture?"] == "yes"
+
+
+@pytest.mark.parametrize("status", ["requested", "predicted"])
+def test_a_diagnosis_that_is_a_wish_or_a_guess_is_not_spoken_of(status):
+    """Neither by the caption nor by the questions; a lesion that is seen is a lesion all the same."""
+    of = facts(diagnosis="MEL", benign_malignant="malignant", diagnosis_status=status)
+    asked = answers(of)
+    assert asked["Is there a lesion in the picture?"] == "yes" and "a skin lesion about" in caption(of, varied=False)
+    assert not {"What is the diagnosis?", "Is the lesion malignant?"} & set(asked)
+    unseen = {"mask_status": "none", "bbox": [], "lesions": [], "visible_delta_e": None, "attributes": []}
+    healthy = facts(diagnosis="healthy", benign_malignant=None, diagnosis_status=status, **unseen)
+    assert "healthy" not in caption(healthy, varied=False) and "lesion" not in caption(healthy, varied=False)
+    told = facts(diagnosis="MEL", benign_malignant="malignant", diagnosis_status="histopathology")
+    assert answers(told)["What is the diagnosis?"] == "melanoma"
+
+
+def test_of_a_lesion_that_is_not_there_no_diagnosis_is_asked():
+    asked = answers(facts(replace(RENDERED, mask=np.zeros_like(RENDERED.mask), attributes={})))
+    assert asked["Is there a lesion in the picture?"] == "no"
+    assert not {"What is the diagnosis?", "Is the lesion malignant?"} & set(asked)
+
+
+def test_only_a_diagnosis_that_is_seen_is_among_the_lesions():
+    """The first sibling of a follow-up of a region: the duckling has not grown yet."""
+    record = replace(RECORD, diagnosis="BCC", camera=replace(RECORD.camera, view="region"))
+    row = {"diagnosis": "BCC", "benign_malignant": "malignant"}
+    of = facts(record=record, lesions=["NV"] * 8, **row)
+    for varied in (False, True):
+        assert "8 lesions on " in caption(of, varied) and "carcinoma" not in caption(of, varied)
+    assert "8 lesions, among them a basal cell carcinoma, on " in plain(record=record, lesions=["BCC"] + 7 * ["NV"], **row)
+    alone = facts(record=record, lesions=["NV"], **row)
+    assert "a melanocytic nevus" in caption(alone, varied=False) and answers(alone)["Is the lesion malignant?"] == "no"

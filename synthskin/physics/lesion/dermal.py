@@ -167,7 +167,7 @@ def ovoid_nests(ground: Ground, layers: Layers) -> None:
     warp = ground.noise.octaves("nest edge", (0.35, 0.15), (1.0, 0.5))
     x, y = ground.noise.x_mm[None, :], ground.noise.y_mm[:, None]
     for angle, far, size, turn, long, dose in rng.random((s.blue_grey_ovoid_nest_count, 6)).tolist():
-        reach = ground.radius_mm * math.sqrt(ground.time) * 0.85 * math.sqrt(far)
+        reach = ground.radius_mm * ground.time * 0.85 * math.sqrt(far)
         cx = ground.record.lesion.centre_x_mm + reach * math.cos(2 * math.pi * angle)
         cy = ground.record.lesion.centre_y_mm + reach * math.sin(2 * math.pi * angle)
         radius = 0.5 * s.blue_grey_ovoid_nest_diameter_mm * math.exp(0.9 * (size - 0.5))

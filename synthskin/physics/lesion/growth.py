@@ -2,8 +2,8 @@
 
 A front starts at one cell and moves outwards, faster along the long axis and where a multi-scale noise lets it;
 its arrival time T is the cheapest path from the origin (Dijkstra on a coarse grid).
-The lesion at time t is {T <= t}: a later lesion contains every earlier one by construction. T is scaled so that the
-area of {T <= 1} is that of a disc of `lesion.diameter_mm`.
+The lesion at time t is {T <= t}: a later lesion contains every earlier one by construction. T is 0 at the origin and
+scaled so that the area of {T <= 1} is that of a disc of `lesion.diameter_mm`; the radius grows in proportion to t.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ def arrival_on_disc(record: SampleRecord) -> tuple[F32, F32]:
             arrival = np.minimum(arrival, colony)
     arrival = gaussian_filter(arrival, SMOOTHING_NODES, mode="nearest")
     inside = float(np.pi) * (NODES - 1) ** 2 / (2 * HALF_WIDTH) ** 2  # nodes of a disc of radius 1
-    ordered = np.sort(arrival, axis=None)
-    return (arrival / ordered[int(inside)]).astype(np.float32), axis
+    first, last = arrival.min(), np.sort(arrival, axis=None)[int(inside)]
+    # smoothing makes the cone at the origin a bowl, near to a hyperboloid: first^2 off the square gives the cone back
+    return np.sqrt((arrival**2 - first**2) / (last**2 - first**2)).astype(np.float32), axis
 
 
 def arrival_map(record: SampleRecord, x_mm: F32, y_mm: F32) -> F32:

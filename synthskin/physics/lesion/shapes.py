@@ -187,5 +187,5 @@ def border(ground: Ground, angles: F32) -> Border:
     norm = np.hypot(gx, gy) + np.float32(1e-6)
     ox, oy = 0.6 * gx / norm + 0.4 * cos, 0.6 * gy / norm + 0.4 * sin
     norm = np.hypot(ox, oy) + np.float32(1e-6)
-    around = 2 * math.pi * ground.radius_mm * math.sqrt(ground.time)
+    around = 2 * math.pi * ground.radius_mm * ground.time
     return Border(bx, by, ox / norm, oy / norm, around)

@@ -29,10 +29,10 @@ def arborizing_vessels(ground: Ground, layers: Layers) -> None:
     s = ground.record.structures
     if s.arborizing_vessels_density_per_mm == 0:
         return
-    area = math.pi * ground.radius_mm**2 * ground.time
+    area = math.pi * (ground.radius_mm * ground.time) ** 2
     wanted = s.arborizing_vessels_density_per_mm * area
     rng = ground.rng("arborizing")
-    size = ground.radius_mm * math.sqrt(ground.time)
+    size = ground.radius_mm * ground.time
     queue: list[tuple[float, float, float, float, float, int]] = []
     paths: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     length = 0.0

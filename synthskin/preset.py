@@ -10,15 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from synthskin.confound import Confound, parse_confound, read_confound
+from synthskin.confound import Confound, parse_confound
 from synthskin.conventions import DIAGNOSES, HEALTHY
 from synthskin.laws import (
     LAWS,
@@ -34,6 +32,7 @@ from synthskin.laws import (
     specs,
     toml,
 )
+from synthskin.preset_file import Document, documents_of, find, listed, preset_names
 from synthskin.variants import Variant, read_variants
 
 __all__ = ["LAWS", "FieldLaw", "Preset", "PresetError", "Tone", "load_preset", "parse_set", "preset_names"]
@@ -43,8 +42,6 @@ PLAIN_DIAGNOSES: Final = ("NV", HEALTHY)
 TONES: Final = ("fst1", "fst2", "fst3", "fst4", "fst5", "fst6")
 #: What a tone brings besides all fields of `skin`: the colour and form of hair.
 _TONE_HAIR: Final = ("hair.eumelanin", "hair.pheomelanin", "hair.curl")
-_MAX_BYTES: Final = 1_000_000
-_MAX_DEPTH: Final = 8
 
 
 @dataclass(frozen=True)
@@ -218,22 +215,17 @@ def parse_weights(option: str, text: str, example: str) -> dict[str, float]:
     return weights
 
 
-def preset_names() -> list[str]:
-    """Names of the presets that ship with synthskin."""
-    return sorted({path.stem for folder in _folders() for path in folder.glob("*.toml")})
-
-
 def load_preset(name_or_path: str | Path) -> Preset:
     """Resolve a preset by its name or by the path of a TOML file; raises PresetError."""
     text = str(name_or_path)
     file = Path(text)
     if text.endswith(".toml") or "/" in text or "\\" in text:
         if not file.is_file():
-            raise PresetError(f"preset file '{one_line(text)}' is not there; give a file or one of {_listed()}")
+            raise PresetError(f"preset file '{one_line(text)}' is not there; give a file or one of {listed()}")
         path = file
     else:
-        path = _find(text)
-    chain = _chain(path)
+        path = find(text)
+    chain = documents_of(path)
     merged_fields: dict[str, FieldLaw] = {
         key: FieldLaw("value", (spec["default"],), 0.0, f"default of the record: {spec['source']}")
         for key, spec in specs().items()
@@ -251,7 +243,7 @@ def load_preset(name_or_path: str | Path) -> Preset:
         variants |= document.borrowed_variants()
         variants |= read_variants(document.data.get("variants", {}), document, variants)
         if "tones" in document.data:
-            tones = document.tones()
+            tones = _own_tones(document)
         confounds |= document.confounds()
     if table is None:
         raise PresetError(f"{path}: the table [diagnosis] is missing; write for example [diagnosis] NV = 0.9")
@@ -288,105 +280,34 @@ def parse_set(text: str) -> tuple[str, FieldLaw]:
     return key, read_law(where, key, {law: numbers, "source": source})
 
 
-@dataclass(frozen=True)
-class _Document:
-    """One TOML file, read but not merged."""
-
-    path: Path
-    text: str
-    data: dict[str, Any]
-
-    @cached_property
-    def lines(self) -> list[str]:
-        """Lines without comments."""
-        return [line.split("#")[0] for line in self.text.splitlines()]
-
-    def where(self, *needles: str) -> str:
-        """`file` or `file, line n`: the first line that holds all needles, each after the other."""
-        lines = self.lines
-        at = -1
-        for needle in needles:
-            found = next((i for i in range(max(at, 0), len(lines)) if needle in lines[i]), None)
-            if found is None:
-                break
-            at = found
-        return f"{self.path}, line {at + 1}" if at >= 0 else str(self.path)
-
-    def parse(self) -> tuple[dict[str, Any] | None, dict[str, FieldLaw]]:
-        allowed = ("name", "description", "extends", "diagnosis", "fields", "variants", "variants_from", "tones",
-                   "confound")
-        for key in self.data:
-            if key not in allowed:
-                raise PresetError(f"{self.where(key)}: unknown key '{key}'{nearest(key, allowed)}; "
-                                  f"allowed are {', '.join(allowed)}")
-        table = self.data.get("diagnosis")
-        if table is not None and not isinstance(table, dict):
-            raise PresetError(f"{self.where('diagnosis')}: diagnosis is a table of weights, [diagnosis] NV = 0.9")
-        tables = self.data.get("fields", {})
-        if not isinstance(tables, dict):
-            raise PresetError(f"{self.where('fields')}: fields are tables, [fields.\"skin.blood_fraction\"]")
+def _own_tones(document: Document) -> tuple[Tone, ...]:
+    """[tones.fst1] weight = 1, with the laws of preset fst1 or with its own [tones.fst1.fields]."""
+    table = document.data["tones"]
+    where = document.where("[tones")
+    if not isinstance(table, dict) or not all(isinstance(body, dict) for body in table.values()):
+        raise PresetError(f"{where}: tones are tables, [tones.fst1] weight = 1")
+    for name, body in table.items():
+        for key in body:
+            if key not in ("weight", "fields"):
+                raise PresetError(f"{where}: tones.{name}: unknown key '{one_line(key)}'; "
+                                  "allowed are weight, fields")
+    tones = _tones({name: body.get("weight", 1.0) for name, body in table.items()}, where)
+    result = []
+    for tone in tones:
+        given = table[tone.name].get("fields")
+        if given is None:
+            result.append(tone)
+            continue
+        if not isinstance(given, dict) or set(given) != set(tone.fields):
+            raise PresetError(f"{where}: tones.{tone.name}.fields: all of {', '.join(tone.fields)} are needed, "
+                              "or leave the table out")
         fields = {}
-        for key, body in tables.items():
-            where = self.where(f'"{key}"')
-            if key not in specs():
-                hint = "; write the key in quotes, [fields.\"group.name\"]" if key in ("skin", "hair", "lesion",
-                                                                                         "camera") else ""
-                raise PresetError(f"{self.where(key)}: unknown field '{key}'{nearest(key, specs())}{hint}; "
-                                  "allowed are the keys of `synthskin presets fields`")
-            if not isinstance(body, dict):
+        for key in tone.fields:
+            if not isinstance(given[key], dict):
                 raise PresetError(f"{where}: {key} is a table with one law, for example uniform = [low, high]")
-            fields[key] = read_law(where, key, body, self)
-        return table, fields
-
-    def confounds(self) -> dict[str, Confound]:
-        """[confound.ink] MEL = 0.9"""
-        table = self.data.get("confound", {})
-        if not isinstance(table, dict):
-            raise PresetError(f"{self.where('confound')}: confounds are tables, [confound.ink] MEL = 0.9")
-        return {name: read_confound(self.where(f"[confound.{name}"), name, body) for name, body in table.items()}
-
-    def borrowed_variants(self) -> dict[str, Variant]:
-        """Variants of the presets named in `variants_from`."""
-        names = self.data.get("variants_from", [])
-        where = self.where("variants_from")
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise PresetError(f"{where}: variants_from is a list of presets, [\"mel\", \"my_file.toml\"]")
-        result: dict[str, Variant] = {}
-        for name in names:
-            path = (self.path.parent / name) if name.endswith(".toml") else _find(name, where)
-            if not path.is_file():
-                raise PresetError(f"{where}: variants_from: '{one_line(name)}': that file is not there")
-            result |= _variants_in(path, path.stat().st_mtime_ns)
-        return result
-
-    def tones(self) -> tuple[Tone, ...]:
-        """[tones.fst1] weight = 1, with the laws of preset fst1 or with its own [tones.fst1.fields]."""
-        table = self.data["tones"]
-        where = self.where("[tones")
-        if not isinstance(table, dict) or not all(isinstance(body, dict) for body in table.values()):
-            raise PresetError(f"{where}: tones are tables, [tones.fst1] weight = 1")
-        for name, body in table.items():
-            for key in body:
-                if key not in ("weight", "fields"):
-                    raise PresetError(f"{where}: tones.{name}: unknown key '{one_line(key)}'; "
-                                      "allowed are weight, fields")
-        tones = _tones({name: body.get("weight", 1.0) for name, body in table.items()}, where)
-        result = []
-        for tone in tones:
-            given = table[tone.name].get("fields")
-            if given is None:
-                result.append(tone)
-                continue
-            if not isinstance(given, dict) or set(given) != set(tone.fields):
-                raise PresetError(f"{where}: tones.{tone.name}.fields: all of {', '.join(tone.fields)} are needed, "
-                                  "or leave the table out")
-            fields = {}
-            for key in tone.fields:
-                if not isinstance(given[key], dict):
-                    raise PresetError(f"{where}: {key} is a table with one law, for example uniform = [low, high]")
-                fields[key] = read_law(where, key, given[key], self)
-            result.append(replace(tone, fields=fields))
-        return tuple(result)
+            fields[key] = read_law(where, key, given[key], document)
+        result.append(replace(tone, fields=fields))
+    return tuple(result)
 
 
 def _weights(
@@ -418,71 +339,3 @@ def _tones(weights: Mapping[str, Any], where: str) -> tuple[Tone, ...]:
             keys = [key for key in fields if key.startswith("skin.") or key in _TONE_HAIR]
             result.append(Tone(name, weight, {key: fields[key] for key in keys}))
     return tuple(result)
-
-
-def _folders() -> list[Path]:
-    """Inside the package where it is installed from a wheel, else at the top of the checkout."""
-    here = Path(__file__).resolve().parent
-    return [folder for folder in (here / "presets", here.parent / "presets") if folder.is_dir()][:1]
-
-
-def _find(name: str, where: str = "") -> Path:
-    for folder in _folders():
-        path = folder / f"{name}.toml"
-        if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) and path.is_file():
-            return path
-    prefix = f"{where}: " if where else ""
-    raise PresetError(f"{prefix}unknown preset '{one_line(name)}'{nearest(name, preset_names())}; "
-                      f"there are {_listed()}, or give the path of a TOML file")
-
-
-@lru_cache(maxsize=64)
-def _variants_in(path: Path, _changed_ns: int) -> Mapping[str, Variant]:
-    """Variants of a file that others borrow; read once as long as it does not change."""
-    document = _read(path)
-    return read_variants(document.data.get("variants", {}), document, {})
-
-
-def _chain(path: Path) -> list[_Document]:
-    chain = [_read(path)]
-    while "extends" in chain[-1].data:
-        last = chain[-1]
-        parent = last.data["extends"]
-        where = last.where("extends")
-        if not isinstance(parent, str):
-            raise PresetError(f"{where}: extends takes the name of a preset or the path of a file")
-        target = (last.path.parent / parent) if parent.endswith(".toml") else _find(parent, where)
-        if not target.is_file():
-            raise PresetError(f"{where}: extends = '{one_line(parent)}': that file is not there")
-        if len(chain) >= _MAX_DEPTH or any(target.resolve() == seen.path.resolve() for seen in chain):
-            raise PresetError(f"{where}: extends goes in a circle or deeper than {_MAX_DEPTH} files")
-        chain.append(_read(target))
-    return chain
-
-
-def _read(path: Path) -> _Document:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise PresetError(f"{path}: larger than {_MAX_BYTES} bytes; this is not a preset")
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text)
-    except OSError as error:
-        raise PresetError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise PresetError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PresetError(f"{path}: is not valid TOML: {one_line(str(error))}") from None
-    document = _Document(path, text, data)
-    name = data.get("name")
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or name.startswith("."):
-        raise PresetError(f"{document.where('name')}: name = {one_line(repr(name))}: a name of letters, digits, "
-                          "'_', '-' and '.' is needed (at most 64)")
-    if not isinstance(data.get("description", ""), str):
-        raise PresetError(f"{document.where('description')}: description is a text in quotes")
-    return document
-
-
-def _listed() -> str:
-    return ", ".join(preset_names()) or "no presets"
-
-

@@ -211,6 +211,7 @@ def test_only_a_diagnosis_that_is_seen_is_among_the_lesions():
     of = facts(record=record, lesions=["NV"] * 8, **row)
     for varied in (False, True):
         assert "8 lesions on " in caption(of, varied) and "carcinoma" not in caption(of, varied)
-    assert "8 lesions, among them a basal cell carcinoma, on " in plain(record=record, lesions=["BCC"] + 7 * ["NV"], **row)
+    with_it = plain(record=record, lesions=["BCC"] + 7 * ["NV"], **row)
+    assert "8 lesions, among them a basal cell carcinoma, on " in with_it
     alone = facts(record=record, lesions=["NV"], **row)
     assert "a melanocytic nevus" in caption(alone, varied=False) and answers(alone)["Is the lesion malignant?"] == "no"

@@ -13,6 +13,10 @@ from synthskin.dataset.format import check_row
 from synthskin.draw import draw
 from synthskin.physics import clinical, labels, region, strands
 from synthskin.physics.anatomy import build_scene
+from synthskin.physics.lesion.field import NEUTRAL
+from synthskin.physics.lesion.structures import grow
+from synthskin.physics.noise import NoiseField
+from synthskin.physics.relief import dermatoglyphs, follicle_sites
 from synthskin.physics.scene import HairStrand
 from synthskin.preset import load_preset
 from synthskin.rows import make_sample
@@ -73,7 +77,7 @@ def test_every_lesion_has_a_label_where_it_grows(grown):
     centre = (np.array([columns.mean(), rows.mean()]) + 0.5) / SIZE * 2 * half - half
     assert np.hypot(*(centre - (first.x_mm, first.y_mm))) < 0.5 * first.radius_mm
     area = (label == 1).mean() * (2 * half) ** 2
-    assert 0.4 < area / (np.pi * (0.5 * RECORD.lesion.diameter_mm) ** 2 * RECORD.lesion.growth_time) < 2.5
+    assert 0.4 < area / (np.pi * (0.5 * RECORD.lesion.diameter_mm) ** 2 * RECORD.lesion.growth_time**2) < 2.5
     assert scene.lesion.presence.max() > 0.9
 
 
@@ -125,6 +129,86 @@ def test_hairs_thinner_than_a_texel_have_no_gaps_and_take_as_much_light():
         crossed = (owner >= 0).any(axis=0)
         assert crossed[int(3 / 32 * raster):int(29 / 32 * raster)].all(), raster
     assert np.allclose(taken, taken[0], rtol=0.15)
+
+
+def axis_of(record, columns=480):
+    column_mm = record.camera.field_of_view_mm / (columns * 5 / 6)
+    return ((np.arange(columns) - 0.5 * (columns - 1)) * column_mm).astype(np.float32), column_mm
+
+
+def duckling(diagnosis, **structures):
+    record = draw(load_preset("region").with_diagnosis(f"{diagnosis}=1"), 0, 2)
+    return replace(record, structures=replace(record.structures, **structures))
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Regions without the nevi around the duckling."""
+    all_sites = region.sites
+    monkeypatch.setattr(region, "sites", lambda record: all_sites(record)[:1])
+
+
+@pytest.mark.parametrize("record", [
+    duckling("MEL/superficial_spreading", streaks_density_per_mm=2.0, streaks_length_mm=1.5, streaks_share=0.6,
+             pseudopods_density_per_mm=2.0, pseudopods_length_mm=1.0, pseudopods_share=0.6),
+    duckling("BCC", leaf_like_area_count=8, leaf_like_area_length_mm=2.0),
+    duckling("MEL/lentigo_maligna", follicular_pigment_strength=0.8),
+    duckling("AKIEC/actinic_keratosis", red_pseudonetwork_strength=0.8),
+], ids=["streaks", "leaves", "rings", "strawberry"])
+def test_a_duckling_is_what_grows_at_its_place_whole(record, alone):
+    """Law: cutting a window out of the region and pasting into it changes nothing of the lesion."""
+    axis, column_mm = axis_of(record)
+    site = region.sites(record)[0]
+    assert np.hypot(site.x_mm, site.y_mm) > 5
+    found = region.grow_region(record, axis, column_mm)
+    expected = grow(region.placed(record, site.x_mm, site.y_mm), axis, axis, column_mm)
+    assert region.changed(expected).sum() > 300
+    for name in ("presence", "epidermal_um", "junctional_um", "dermal_um", "blood_factor", *NEUTRAL):
+        a, b = getattr(found, name), getattr(expected, name)
+        assert (a is None) == (b is None), name
+        assert a is None or np.array_equal(a, b), name
+    assert found.footprints.keys() == expected.footprints.keys() and found.footprints
+    for name, where in expected.footprints.items():
+        assert np.array_equal(found.footprints[name], where), name
+
+
+def test_streaks_and_pseudopods_of_a_duckling_hold_melanin_to_their_ends(alone):
+    record = duckling("MEL/superficial_spreading", streaks_density_per_mm=2.0, streaks_length_mm=1.0, streaks_share=0.6,
+                      pseudopods_density_per_mm=2.0, pseudopods_length_mm=1.0, pseudopods_share=0.6)
+    found = region.grow_region(record, *axis_of(record))
+    where = found.footprints["streaks"] | found.footprints["pseudopods"]
+    assert (where & (found.presence == 0)).sum() > 5 and found.column_um[where].min() > 0.5
+
+
+def test_an_acral_duckling_lies_on_the_crests_of_its_skin(alone):
+    record = duckling("MEL/acral_lentiginous", parallel_ridge_strength=0.9)
+    record = replace(record, camera=replace(record.camera, field_of_view_mm=40.0))
+    axis, column_mm = axis_of(record)
+    found = region.grow_region(record, axis, column_mm)
+    crest = dermatoglyphs(record, NoiseField(record, axis, axis))[0]
+    inside = found.presence > 0.9
+    marked = found.footprints["parallel_ridge_pattern"] & inside
+    assert crest[marked].mean() > 0.8 > 0.4 > crest[inside & ~marked].mean()
+
+
+def test_rings_of_a_duckling_lie_around_follicles_of_its_skin(alone):
+    record = duckling("AKIEC/actinic_keratosis", red_pseudonetwork_strength=0.9)
+    record = replace(record, camera=replace(record.camera, field_of_view_mm=40.0),
+                     skin=replace(record.skin, follicle_density_per_cm2=300.0))
+    axis, column_mm = axis_of(record)
+    found = region.grow_region(record, axis, column_mm)
+    x, y, _ = follicle_sites(record, 0.6 * record.camera.field_of_view_mm)
+    at = tuple(np.clip(np.searchsorted(axis, v - 0.5 * column_mm), 0, len(axis) - 1) for v in (y, x))
+    inside = found.presence[at] > 0.8
+    assert inside.sum() > 3
+    assert found.footprints["red_pseudonetwork"][found.presence > 0.9].mean() > 0.75
+    assert not found.footprints["red_pseudonetwork"][at][inside].any()
+
+
+def test_a_young_duckling_takes_as_little_room_as_its_radius():
+    young = replace(RECORD, lesion=replace(RECORD.lesion, growth_time=0.4))
+    old = replace(RECORD, lesion=replace(RECORD.lesion, growth_time=1.0))
+    assert region.sites(young)[0].radius_mm == pytest.approx(0.4 * region.sites(old)[0].radius_mm)
 
 
 @pytest.mark.parametrize("tilt_deg", [0.0, 12.0, 30.0])

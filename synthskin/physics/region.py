@@ -7,6 +7,7 @@ grown by the same code on the same grid; they do not touch. Everything is keyed 
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from synthskin.physics.lesion.field import NEUTRAL, LesionField
-from synthskin.physics.lesion.structures import grow
+from synthskin.physics.lesion.growth import HALF_WIDTH
+from synthskin.physics.lesion.structures import _overhang_mm, grow
 from synthskin.physics.noise import keyed_rng
 from synthskin.record import Lesion, SampleRecord, Structures
 
@@ -23,7 +25,11 @@ F32 = NDArray[np.float32]
 TRIES: Final = 300
 GAP_MM: Final = 1.2  # of healthy skin between lesions; by design
 SPECK_MM2: Final = 0.1  # smaller spots of a mask are not drawn by an annotator at this scale
-_ADDED: Final = ("presence", "maturity", "ridge", "epidermal_um", "junctional_um", "dermal_um")
+AROUND_MM: Final = 1.0  # for the fade and the nests beyond the growth
+#: The maps of a LesionField that are never None and what each is on skin without a lesion.
+_ALWAYS: Final = {"arrival": 10.0, "blood_factor": 1.0, "presence": 0.0, "maturity": 0.0, "ridge": 0.0,
+                  "epidermal_um": 0.0, "junctional_um": 0.0, "dermal_um": 0.0}
+_GROUND: Final = ("arrival", "maturity", "ridge")  # of the lesion's surroundings too: no change of the skin
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ def sites(record: SampleRecord) -> tuple[Site, ...]:
     rng = keyed_rng(record, "region places")
     half = 0.5 * record.camera.field_of_view_mm
     first = record.lesion
-    radius = 0.5 * first.diameter_mm * np.sqrt(first.elongation) * np.sqrt(first.growth_time)
+    radius = 0.5 * first.diameter_mm * np.sqrt(first.elongation) * first.growth_time
     x, y = 0.62 * half * (2 * rng.random(2) - 1)
     made = [Site(record, float(x), float(y), float(radius))]
     for number in range(1, record.region.lesion_count):
@@ -85,34 +91,55 @@ def nevus(record: SampleRecord, number: int) -> SampleRecord:
                    structures=Structures())
 
 
+def placed(record: SampleRecord, x_mm: float, y_mm: float) -> SampleRecord:
+    """`record` with its lesion's centre at a place of the region.
+
+    A region is wider than the bounds of `lesion.centre_x_mm`, which are those of a single lesion's picture: this copy
+    is not checked against them, and is for growing alone.
+    """
+    moved = copy(record)
+    object.__setattr__(moved, "lesion", replace(record.lesion, centre_x_mm=x_mm, centre_y_mm=y_mm))
+    return moved
+
+
+def changed(field: LesionField) -> NDArray[np.bool_]:
+    """Columns (n, n) in which a lesion leaves the skin other than it was, its structures included."""
+    found = np.zeros(field.presence.shape, np.bool_)
+    for name, neutral in (_ALWAYS | NEUTRAL).items():
+        values = None if name in _GROUND else getattr(field, name)
+        if values is not None:
+            found |= values != np.float32(neutral)
+    return found
+
+
 def grow_region(record: SampleRecord, axis_mm: F32, column_mm: float) -> LesionField:
-    """All lesions of a region in one field on columns with centres `axis_mm` in x and y."""
+    """All lesions of a region in one field on columns with centres `axis_mm` in x and y.
+
+    Each grows at its place on the skin of the record, so that what a lesion has of the skin (ridges of palms and soles,
+    follicles) is the skin's. Where two meet, the earlier one stays.
+    """
     n = len(axis_mm)
-    whole: dict[str, F32] = {name: np.zeros((n, n), np.float32) for name in _ADDED}
-    whole["arrival"] = np.full((n, n), 10.0, np.float32)
-    whole["blood_factor"] = np.ones((n, n), np.float32)
+    whole: dict[str, F32] = {name: np.full((n, n), neutral, np.float32) for name, neutral in _ALWAYS.items()}
     footprints: dict[str, NDArray[np.bool_]] = {}
+    free = np.ones((n, n), np.bool_)
     depth, mass = 0.0, 0.0
     for site in sites(record):
-        at = site.record.lesion
-        reach = 1.5 * site.radius_mm + 1.5
+        own = site.record.lesion
+        final = 0.5 * own.diameter_mm * np.sqrt(own.elongation)
+        reach = HALF_WIDTH * final + AROUND_MM + _overhang_mm(site.record)  # all that the growth can reach
         rows, columns = (slice(*np.searchsorted(axis_mm, (c - reach, c + reach))) for c in (site.y_mm, site.x_mm))
         if rows.stop - rows.start < 8 or columns.stop - columns.start < 8:
             continue
-        moved = replace(site.record, lesion=replace(at, centre_x_mm=0.0, centre_y_mm=0.0))
-        part = grow(moved, axis_mm[columns] - np.float32(site.x_mm), axis_mm[rows] - np.float32(site.y_mm), column_mm)
-        own = part.presence > 0
-        for name in ("arrival", "blood_factor", *_ADDED):
-            window = whole[name][rows, columns]
-            window[own] = getattr(part, name)[own]
-        for name, neutral in NEUTRAL.items():
-            value = getattr(part, name)
-            if value is not None:
+        part = grow(placed(site.record, site.x_mm, site.y_mm), axis_mm[columns], axis_mm[rows], column_mm)
+        new = changed(part) & free[rows, columns]
+        free[rows, columns] &= ~new
+        for name, neutral in (_ALWAYS | NEUTRAL).items():
+            values = getattr(part, name)
+            if values is not None:
                 full = whole.setdefault(name, np.full((n, n), neutral, np.float32))
-                changed = value != np.float32(neutral)
-                full[rows, columns][changed] = value[changed]
+                full[rows, columns][new] = values[new]
         for name, where in part.footprints.items():
-            footprints.setdefault(name, np.zeros((n, n), np.bool_))[rows, columns] |= where
+            footprints.setdefault(name, np.zeros((n, n), np.bool_))[rows, columns] |= where & new
         weight = float(part.dermal_um.sum()) + 1e-6
         depth, mass = depth + weight * part.dermal_depth_um, mass + weight
     maps: dict[str, Any] = whole

@@ -24,7 +24,7 @@ def record(
 
 
 def ground(sample: SampleRecord) -> Ground:
-    arrival = growth.arrival_map(sample, AXIS, AXIS)
+    arrival = growth.arrival_map(sample, growth.arrival_on_disc(sample), AXIS, AXIS)
     return Ground(sample, NoiseField(sample, AXIS, AXIS), COLUMN_MM, arrival, np.ones_like(arrival),
                   sample.lesion.growth_time)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from synthskin.physics.lesion.layers import Layers
 from synthskin.physics.lesion.shapes import Ground, balls, border, patch, side, strokes
-from synthskin.physics.noise import smoothstep
+from synthskin.physics.noise import F32, smoothstep
 
 VEIL_UM = 12.0
 GRAIN_FRACTION = 0.4  # melanosome fraction of a macrophage of peppering
@@ -26,8 +26,11 @@ def veil(ground: Ground, layers: Layers) -> None:
     s = ground.record.structures
     if s.blue_white_veil_strength == 0:
         return
-    off = side(ground, "veil side", 0.9 * (1 - ground.record.lesion.regularity))
-    lean = off - np.float32(0.8) * ground.arrival**2
+
+    def lean(place: Ground) -> F32:
+        off = side(place, "veil side", 0.9 * (1 - place.record.lesion.regularity))
+        return off - np.float32(0.8) * place.arrival**2
+
     where = patch(ground, "veil", s.blue_white_veil_share, 0.9 * ground.radius_mm, lean, softness=0.7)
     cloud = np.exp(np.float32(0.35) * ground.noise.octaves("veil cloud", (0.7, 0.25), (1.0, 0.6)))
     layers.keep(1 - np.float32(0.75) * where)
@@ -46,8 +49,8 @@ def regression(ground: Ground, layers: Layers) -> None:
     s = ground.record.structures
     where = np.zeros_like(ground.arrival)
     if s.regression_strength > 0:
-        off = side(ground, "regression side", 0.8)
-        where = patch(ground, "regression", s.regression_share, 0.8 * ground.radius_mm, off, softness=0.55)
+        where = patch(ground, "regression", s.regression_share, 0.8 * ground.radius_mm,
+                      lambda place: side(place, "regression side", 0.8), softness=0.55)
         amount = np.float32(s.regression_strength) * where
         layers.keep(1 - np.float32(0.93) * amount)
         layers.dermal_um *= 1 - np.float32(0.8) * amount

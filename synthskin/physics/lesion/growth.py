@@ -83,13 +83,13 @@ def arrival_on_disc(record: SampleRecord) -> tuple[F32, F32]:
     return np.sqrt((arrival**2 - first**2) / (last**2 - first**2)).astype(np.float32), axis
 
 
-def arrival_map(record: SampleRecord, x_mm: F32, y_mm: F32) -> F32:
+def arrival_map(record: SampleRecord, disc: tuple[F32, F32], x_mm: F32, y_mm: F32) -> F32:
     """Arrival time at columns given by 1-D centres from the middle of the picture, (n, n); grows outwards without end.
 
-    Raises nothing; a lesion outside the picture is simply not seen.
+    disc is what `arrival_on_disc` gives. Raises nothing; a lesion outside the picture is simply not seen.
     """
     lesion = record.lesion
-    arrival, axis = arrival_on_disc(record)
+    arrival, axis = disc
     radius = 0.5 * lesion.diameter_mm
     angle = np.deg2rad(lesion.orientation_deg)
     stretch = np.sqrt(lesion.elongation)
@@ -98,6 +98,20 @@ def arrival_map(record: SampleRecord, x_mm: F32, y_mm: F32) -> F32:
     u = (dx * np.cos(angle) + dy * np.sin(angle)) / np.float32(radius * stretch)
     v = (-dx * np.sin(angle) + dy * np.cos(angle)) / np.float32(radius / stretch)
     return look_up(arrival, axis, v.astype(np.float32), u.astype(np.float32))
+
+
+def extent_mm(record: SampleRecord, disc: tuple[F32, F32]) -> tuple[float, float, float]:
+    """Middle x, y and half the width of the square that holds the final lesion, from the middle of the picture."""
+    lesion = record.lesion
+    arrival, axis = disc
+    row, column = np.nonzero(arrival <= 1)
+    angle, stretch = math.radians(lesion.orientation_deg), math.sqrt(lesion.elongation)
+    u, v = axis[column] * (0.5 * lesion.diameter_mm * stretch), axis[row] * (0.5 * lesion.diameter_mm / stretch)
+    x, y = u * math.cos(angle) - v * math.sin(angle), u * math.sin(angle) + v * math.cos(angle)
+    node_mm = 0.5 * lesion.diameter_mm * stretch * float(axis[1] - axis[0])
+    half = 0.5 * max(float(np.ptp(x)), float(np.ptp(y))) + node_mm
+    middle_x, middle_y = 0.5 * float(x.min() + x.max()), 0.5 * float(y.min() + y.max())
+    return lesion.centre_x_mm + middle_x, lesion.centre_y_mm + middle_y, half
 
 
 def look_up(table: F32, axis: F32, y: F32, x: F32) -> F32:

@@ -179,8 +179,11 @@ def blotch(ground: Ground, layers: Layers) -> None:
     s = ground.record.structures
     if s.blotch_strength == 0:
         return
-    off = side(ground, "blotch side", 1.5 * (1 - ground.record.lesion.regularity))
-    lean = off - np.float32(1.3) * (ground.arrival / np.float32(max(ground.time, 0.05))) ** 2
+
+    def lean(place: Ground) -> F32:
+        off = side(place, "blotch side", 1.5 * (1 - place.record.lesion.regularity))
+        return off - np.float32(1.3) * (place.arrival / np.float32(place.time)) ** 2
+
     where = patch(ground, "blotch", s.blotch_share, 0.8 * ground.radius_mm, lean, softness=0.45)
     grain = np.float32(1) + np.float32(0.2) * ground.noise("blotch grain", 0.15)
     dose = np.float32(BLOTCH_UM * s.blotch_strength) * where * grain

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthskin.physics.lesion.growth import arrival_map, extent_mm
 from synthskin.physics.noise import F32, NoiseField, keyed_rng, smoothstep
 from synthskin.record import SampleRecord
+
+WHOLE_POINTS = 80  # a side of the grid that holds the whole lesion
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class Ground:
     arrival     (r, c)     as in LesionField; the border of the lesion at its present age is at `time`
     presence    (r, c)     as in LesionField
     time        float      lesion.growth_time
+    whole       Ground     the whole final lesion on a coarse grid of its own, whatever the columns here see of it
     """
 
     record: SampleRecord
@@ -31,6 +36,7 @@ class Ground:
     arrival: F32
     presence: F32
     time: float
+    whole: Ground | None = None
 
     @property
     def radius_mm(self) -> float:
@@ -133,21 +139,44 @@ def strokes(
     return thickness
 
 
+def whole_lesion(
+    record: SampleRecord, disc: tuple[F32, F32], memory: dict[tuple[str, float, float], F32] | None
+) -> Ground:
+    """The final lesion on a grid of WHOLE_POINTS x WHOLE_POINTS around it; presence is 1 in it and 0 elsewhere.
+
+    disc is what `growth.arrival_on_disc` gives, memory that of a NoiseField.
+    """
+    middle_x, middle_y, half = extent_mm(record, disc)
+    axis = np.linspace(-half, half, WHOLE_POINTS, dtype=np.float32)
+    x, y = axis + np.float32(middle_x), axis + np.float32(middle_y)
+    arrival = arrival_map(record, disc, x, y)
+    column_mm = 2 * half / (WHOLE_POINTS - 1)
+    inside = (arrival <= 1).astype(np.float32)
+    return Ground(record, NoiseField(record, x, y, memory), column_mm, arrival, inside, record.lesion.growth_time)
+
+
 def patch(
-    ground: Ground, name: str, share: float, scale_mm: float, lean: F32 | None = None, softness: float = 0.25
+    ground: Ground,
+    name: str,
+    share: float,
+    scale_mm: float,
+    lean: Callable[[Ground], F32] | None = None,
+    softness: float = 0.25,
 ) -> F32:
     """A region 0..1 (r, c) that covers `share` of the final lesion: noise at `scale_mm`, moved by `lean`, cut off.
 
-    `softness` is the width of its edge in standard deviations of the noise.
+    Where it is cut off is found on the whole lesion, so that what the columns see of it does not matter.
+    `softness` is the width of its edge in standard deviations of the noise. Raises ValueError without `ground.whole`.
     """
-    field = ground.noise.octaves(name, (scale_mm, 0.45 * scale_mm, 0.2 * scale_mm), (1.0, 0.5, 0.28))
-    if lean is not None:
-        field = field + lean
-    inside = field[::3, ::3][ground.arrival[::3, ::3] <= 1]
-    if inside.size == 0:
-        return np.zeros_like(ground.arrival)
-    level = np.quantile(inside, 1 - share)
-    return smoothstep((field - np.float32(level)) / np.float32(softness) + np.float32(0.5)) * ground.presence
+    if ground.whole is None:
+        raise ValueError(f"patch '{name}' on a Ground without `whole`; give it what `whole_lesion` makes")
+
+    def field(place: Ground) -> F32:
+        values = place.noise.octaves(name, (scale_mm, 0.45 * scale_mm, 0.2 * scale_mm), (1.0, 0.5, 0.28))
+        return values if lean is None else values + lean(place)
+
+    level = np.quantile(field(ground.whole)[ground.whole.arrival <= 1], 1 - share)
+    return smoothstep((field(ground) - np.float32(level)) / np.float32(softness) + np.float32(0.5)) * ground.presence
 
 
 def side(ground: Ground, name: str, amount: float) -> F32:

@@ -17,9 +17,9 @@ from scipy.ndimage import gaussian_filter
 from synthskin.physics.lesion import dermal as deep
 from synthskin.physics.lesion import keratin, pigment, vascular
 from synthskin.physics.lesion.field import LIVING_EPIDERMIS_UM, NEUTRAL, LesionField
-from synthskin.physics.lesion.growth import arrival_map
+from synthskin.physics.lesion.growth import arrival_map, arrival_on_disc
 from synthskin.physics.lesion.layers import Layers
-from synthskin.physics.lesion.shapes import Ground, balls
+from synthskin.physics.lesion.shapes import Ground, balls, whole_lesion
 from synthskin.physics.mesh import Mesh, line_profile, polygon_mesh
 from synthskin.physics.noise import F32, NoiseField, keyed_rng, smoothstep
 from synthskin.record import SampleRecord
@@ -74,15 +74,19 @@ def grow_together(records: list[SampleRecord], x_mm: F32, y_mm: F32, column_mm: 
     """Lesions that differ in structures alone: all grow on the front, and within the reach, of the first."""
     record = records[0]
     lesion = record.lesion
-    arrival = arrival_map(record, x_mm, y_mm)
+    disc = arrival_on_disc(record)
+    arrival = arrival_map(record, disc, x_mm, y_mm)
     # where the front was slow, isochrones lie close; without this the border would be cut off sharply there
     gy, gx = np.gradient(arrival, np.float32(column_mm * 2 / lesion.diameter_mm))
     crowding = np.clip(np.sqrt(gx * gx + gy * gy), np.float32(0.7), np.float32(6)) ** np.float32(0.75)
     box = _reach(record, arrival, crowding, column_mm)
     memory: dict[tuple[str, float, float], F32] | None = {} if len(records) > 1 else None
     x, y = x_mm[box[1]], y_mm[box[0]]
+    whole = whole_lesion(record, disc, None if memory is None else {})
     return [
-        _in_place(_grow_in(one, NoiseField(one, x, y, memory), column_mm, arrival[box], crowding[box]), arrival, box)
+        _in_place(
+            _grow_in(one, NoiseField(one, x, y, memory), column_mm, arrival[box], crowding[box], whole), arrival, box
+        )
         for one in records
     ]
 
@@ -152,7 +156,9 @@ def _reach(record: SampleRecord, arrival: F32, crowding: F32, column_mm: float) 
     return box[0], box[1]
 
 
-def _grow_in(record: SampleRecord, noise: NoiseField, column_mm: float, arrival: F32, crowding: F32) -> LesionField:
+def _grow_in(
+    record: SampleRecord, noise: NoiseField, column_mm: float, arrival: F32, crowding: F32, whole: Ground
+) -> LesionField:
     """`grow` on the columns that the lesion can reach, those of `noise`."""
     lesion = record.lesion
     radius = 0.5 * lesion.diameter_mm
@@ -168,8 +174,8 @@ def _grow_in(record: SampleRecord, noise: NoiseField, column_mm: float, arrival:
     grain = np.exp(np.float32(GRAIN) * noise.octaves("pigment grain", (0.2, 0.09), (0.6, 1.0)))
     ridge, lines, mesh = network(record, noise, arrival, presence, column_mm)
     # The network is lost first where the lesion is young and where noise says so: diffuse pigment takes its place.
-    whole = smoothstep(np.float32(0.95) + np.float32(0.5) * noise.octaves("network region", (1.6, 0.6), (1.0, 0.6)))
-    strength = np.float32(lesion.network_strength) * whole
+    intact = smoothstep(np.float32(0.95) + np.float32(0.5) * noise.octaves("network region", (1.6, 0.6), (1.0, 0.6)))
+    strength = np.float32(lesion.network_strength) * intact
     diffuse = presence * presence
     bed = diffuse * (np.float32(0.55) + np.float32(0.85) * ridge)  # even without lines there is more on a ridge
     junction = bed * grain * (1 - strength) + lines * np.sqrt(grain) * strength * np.float32(1 / LINE_SHARE)
@@ -201,7 +207,7 @@ def _grow_in(record: SampleRecord, noise: NoiseField, column_mm: float, arrival:
             layers.mark("atypical_pigment_network", seen)
     if lesion.globule_density_per_mm2 > 0:
         layers.mark("globules", nests > 0.15 * lesion.globule_diameter_um)
-    ground = Ground(record, noise, column_mm, arrival, presence, lesion.growth_time)
+    ground = Ground(record, noise, column_mm, arrival, presence, lesion.growth_time, whole)
     for structure in STRUCTURES:
         structure(ground, layers)
     return LesionField(

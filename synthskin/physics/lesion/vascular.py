@@ -166,7 +166,7 @@ def ulceration(ground: Ground, layers: Layers) -> None:
     if s.ulceration_strength == 0:
         return
     where = patch(ground, "ulcer", s.ulceration_share, 0.6 * ground.radius_mm,
-                  -np.float32(0.7) * ground.arrival**2, softness=0.22)
+                  lambda place: -np.float32(0.7) * place.arrival**2, softness=0.22)
     amount = np.float32(s.ulceration_strength) * where
     crust: F32 = smoothstep(np.float32(0.45) + np.float32(0.7) * ground.noise.octaves("crust", (0.5, 0.18), (1.0, 0.7)))
     layers.keep(1 - np.float32(0.95) * amount)

@@ -6,8 +6,8 @@ the probability of the preset's own law. A higher probability keeps every artefa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synthskin.conventions import ARTEFACTS, DIAGNOSES, HEALTHY
@@ -31,6 +31,16 @@ class Confound:
     def probability(self, diagnosis: str) -> float | None:
         """None where the diagnosis is not named."""
         return dict(self.probabilities).get(diagnosis)
+
+    def among(self, diagnoses: Collection[str]) -> Confound:
+        """Copy without the diagnoses that never occur."""
+        return replace(self, probabilities=tuple((name, p) for name, p in self.probabilities if name in diagnoses))
+
+    def check_occurs(self, where: str, diagnoses: Collection[str]) -> None:
+        """Raises PresetError, beginning with `where`, on a diagnosis that never occurs."""
+        for name, _ in self.probabilities:
+            if name not in diagnoses:
+                raise PresetError(f"{where}: {name} never occurs in this preset; it has {', '.join(diagnoses)}")
 
     def identity(self) -> list[Any]:
         """What decides a draw."""

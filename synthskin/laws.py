@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,8 @@ from synthskin.record import RecordError, check_value, field_specs
 LAWS: Final[dict[str, int | None]] = {
     "value": None, "uniform": 2, "log_uniform": 2, "normal": 4, "integer": 2, "choice": None,
 }
+#: Largest weight; sums stay finite, and counts of any data set fit.
+MAX_WEIGHT: Final = 1e9
 EXTRAS: Final = ("zero_probability", "pinned", "source")
 
 
@@ -174,13 +177,16 @@ def _checked(where: str, key: str, value: Any) -> Any:
 
 
 def normalised(table: Mapping[str, Any], where: str, order: Sequence[str]) -> list[tuple[str, float]]:
-    """Weights in a fixed order, divided by their sum; raises PresetError on a negative one or an empty sum."""
+    """Weights in a fixed order, divided by their sum; raises PresetError on one out of bounds or an empty sum."""
     for name, weight in table.items():
         if not is_number(weight) or weight < 0:
             raise PresetError(f"{where}: weight {one_line(str(name))} = {one_line(repr(weight))}: "
                               "a number of 0 or more is needed")
+        if weight > MAX_WEIGHT:
+            raise PresetError(f"{where}: weight {one_line(str(name))} = {one_line(repr(weight))}: "
+                              f"at most {MAX_WEIGHT:g} is allowed; weights count by their ratio alone")
     total = math.fsum(float(w) for w in table.values())
-    if not total > 0 or not math.isfinite(total):
+    if not total > 0:
         raise PresetError(f"{where}: the weights sum to {total}; at least one must be above 0")
     if abs(total - 1.0) < 1e-9:  # already normalised: keep the digits, so that a resolved preset reads back the same
         total = 1.0
@@ -198,7 +204,8 @@ def nearest(word: str, among: Any) -> str:
 
 
 def is_number(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
+    """A number that a float holds, neither NaN nor infinite."""
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= sys.float_info.max
 
 
 def number(text: str) -> float | int:

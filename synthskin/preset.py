@@ -33,7 +33,7 @@ from synthskin.laws import (
     toml,
 )
 from synthskin.preset_file import Document, documents_of, find, listed, preset_names
-from synthskin.variants import Variant, read_variants
+from synthskin.variants import Variant
 
 __all__ = ["LAWS", "FieldLaw", "Preset", "PresetError", "Tone", "load_preset", "parse_set", "preset_names"]
 
@@ -78,6 +78,12 @@ class Preset:
         return tuple(result)
 
     @cached_property
+    def met_confounds(self) -> tuple[Confound, ...]:
+        """Confounds without the diagnoses that are never drawn."""
+        own = [confound.among(dict(self.diagnosis)) for confound in self.confounds]
+        return tuple(confound for confound in own if confound.probabilities)
+
+    @cached_property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of everything that decides a draw (citations and descriptions do not)."""
         canonical: dict[str, Any] = {
@@ -89,8 +95,8 @@ class Preset:
             canonical["variants"] = [v.identity() for v in self.reachable]
         if self.tones:
             canonical["tones"] = [tone.identity() for tone in self.tones]
-        if self.confounds:
-            canonical["confound"] = [confound.identity() for confound in self.confounds]
+        if self.met_confounds:
+            canonical["confound"] = [confound.identity() for confound in self.met_confounds]
         text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
@@ -104,20 +110,24 @@ class Preset:
             lines += law_lines(law)
         for tone in self.tones:
             lines += tone.toml_lines()
-        for confound in self.confounds:
+        for confound in self.met_confounds:
             lines += confound.toml_lines()
         for variant in self.reachable:
             lines += variant.toml_lines()
         return "\n".join(lines) + "\n"
 
     def with_sets(self, assignments: Sequence[str]) -> Preset:
-        """Copy with `key=value` or `key=low..high` applied; raises PresetError on an unknown key or a bad value."""
+        """Copy with `key=value` or `key=low..high` applied; raises PresetError on an unknown key or a bad value.
+
+        That of an artefact takes the place of the preset's [confound] table of it.
+        """
         fields = dict(self.fields)
         for text in assignments:
             key, law = parse_set(text)
             fields[key] = replace(law, pinned=True)
         notes = tuple(f"--set {one_line(text)}" for text in assignments)
-        return replace(self, fields=fields, overrides=self.overrides + notes)
+        kept = tuple(confound for confound in self.confounds if not fields[confound.key].pinned)
+        return replace(self, fields=fields, confounds=kept, overrides=self.overrides + notes)
 
     def with_diagnosis(self, text: str) -> Preset:
         """Copy with the weights of `NV=0.8,healthy=0.2`, or of variants, `MEL/nodular=1`; raises PresetError."""
@@ -168,10 +178,7 @@ class Preset:
                 raise PresetError(f"{shown}: {confound.artefact} is given twice; write its diagnoses in one option")
             if self.fields[confound.key].pinned:
                 raise PresetError(f"{shown}: {confound.key} is set by --set too; leave one of them out")
-            own = dict(self.diagnosis)
-            for name, _ in confound.probabilities:
-                if name not in own:
-                    raise PresetError(f"{shown}: {name} never occurs in this preset; it has {', '.join(own)}")
+            confound.check_occurs(shown, dict(self.diagnosis))
             made[confound.artefact] = confound
             given.add(confound.artefact)
         order = tuple(made[name] for name in sorted(made))
@@ -230,26 +237,37 @@ def load_preset(name_or_path: str | Path) -> Preset:
         key: FieldLaw("value", (spec["default"],), 0.0, f"default of the record: {spec['source']}")
         for key, spec in specs().items()
     }
-    table: dict[str, Any] | None = None
+    tables: list[dict[str, Any]] = []
     where = str(path)
     variants: dict[str, Variant] = {}
     tones: tuple[Tone, ...] = ()
     confounds: dict[str, Confound] = {}
+    declared: list[tuple[str, Confound, int]] = []
     for document in reversed(chain):
         weights, fields = document.parse()
         if weights is not None:
-            table, where = weights, document.where("[diagnosis]")
+            where = document.where("[diagnosis]")
+            tables.append(weights)
         merged_fields.update(fields)
-        variants |= document.borrowed_variants()
-        variants |= read_variants(document.data.get("variants", {}), document, variants)
+        variants = document.with_variants(variants)
         if "tones" in document.data:
             tones = _own_tones(document)
-        confounds |= document.confounds()
-    if table is None:
+        confounds = {name: old for name, old in confounds.items() if not merged_fields[old.key].pinned}
+        for name, confound in document.confounds().items():
+            at = document.where(f"[confound.{name}")
+            if merged_fields[confound.key].pinned:
+                raise PresetError(f"{at}: {confound.key} is pinned by a law too; leave one of them out")
+            confounds[name] = confound
+            declared.append((at, confound, max(len(tables) - 1, 0)))
+    if not tables:
         raise PresetError(f"{path}: the table [diagnosis] is missing; write for example [diagnosis] NV = 0.9")
     head = chain[0].data
     everything = tuple(variants.values())
-    return Preset(head["name"], head.get("description", ""), _weights(table, where, everything), merged_fields,
+    diagnosis = _weights(tables[-1], where, everything)
+    for at, confound, first in declared:  # a file may draw fewer diagnoses than the one that it extends
+        drawn = {name for own in tables[first:] for name, weight in own.items() if weight}
+        confound.check_occurs(at, [name for name in (*DIAGNOSES, HEALTHY) if name in drawn])
+    return Preset(head["name"], head.get("description", ""), diagnosis, merged_fields,
                   variants=everything, tones=tones, confounds=tuple(confounds[name] for name in sorted(confounds)))
 
 

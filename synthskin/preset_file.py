@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from synthskin.confound import Confound, read_confound
-from synthskin.laws import FieldLaw, PresetError, nearest, one_line, read_law, specs
+from synthskin.laws import MAX_WEIGHT, FieldLaw, PresetError, nearest, one_line, read_law, specs
 from synthskin.variants import Variant, read_variants
 
 _MAX_BYTES: Final = 1_000_000
@@ -86,8 +86,27 @@ class Document:
             path = (self.path.parent / name) if name.endswith(".toml") else find(name, where)
             if not path.is_file():
                 raise PresetError(f"{where}: variants_from: '{one_line(name)}': that file is not there")
-            result |= _variants_in(path, path.stat().st_mtime_ns)
+            result = joined(result, _variants_in(path, path.stat().st_mtime_ns), where)
         return result
+
+    def with_variants(self, known: Mapping[str, Variant]) -> dict[str, Variant]:
+        """`known` of its parents with the variants that it borrows and its own."""
+        known = joined(known, self.borrowed_variants(), self.where("variants_from"))
+        for name, variant in read_variants(self.data.get("variants", {}), self, known).items():
+            known = joined(known, {name: variant}, self.where(f"[variants.{name}"))
+        return dict(known)
+
+
+def joined(known: Mapping[str, Variant], own: Mapping[str, Variant], where: str) -> dict[str, Variant]:
+    """`known` with `own` in their place; raises PresetError where one of another diagnosis would be lost."""
+    for name, variant in own.items():
+        if variant.weight > MAX_WEIGHT:
+            raise PresetError(f"{where}: variants.{name}: weight = {variant.weight}: at most {MAX_WEIGHT:g} is allowed")
+        before = known.get(name, variant).diagnosis
+        if before != variant.diagnosis:
+            raise PresetError(f"{where}: variants.{name}: diagnosis = '{variant.diagnosis}', but this preset has a "
+                              f"variant of {before} by that name, which would be lost; choose another name")
+    return {**known, **own}
 
 
 def preset_names() -> list[str]:

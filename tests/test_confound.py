@@ -97,3 +97,50 @@ def test_any_text_parses_or_is_refused(text):
         assert "\n" not in str(error)
     else:
         assert made.artefact in ARTEFACTS and all(0 <= p <= 1 for _, p in made.probabilities)
+
+
+def own(tmp_path, body, name="own"):
+    path = tmp_path / f"{name}.toml"
+    path.write_text(f'name = "{name}"\n{body}\n', encoding="utf-8")
+    return path
+
+
+INKED = 'extends = "base"\n[diagnosis]\nMEL = 1\nNV = 1\n[confound.ink]\nMEL = 1\n[confound.ruler]\nNV = 1\n'
+PINNED = '[fields."artefacts.ink"]\nvalue = 0\npinned = true\nsource = "own"\n'
+
+
+def test_a_set_takes_the_place_of_the_table_in_the_file(tmp_path):
+    """A known shortcut is switched off, and the resolved preset says so."""
+    path = own(tmp_path, INKED)
+    assert share(load_preset(path), "MEL", 60) == 1
+    off = load_preset(path).with_sets(["artefacts.ink=0"])
+    assert share(off, "MEL", 60) == 0 and [c.artefact for c in off.confounds] == ["ruler"]
+    text = off.resolved_toml()
+    assert "confound.ink" not in text and "[confound.ruler]" in text
+    again = load_preset(own(tmp_path, text.partition("\n")[2]))
+    assert again.hash == off.hash and share(again, "MEL", 60) == 0
+    with pytest.raises(PresetError, match="leave one of them out"):
+        off.with_confounds(["ink:MEL=1"])
+
+
+def test_a_file_that_pins_and_confounds_an_artefact_is_refused(tmp_path):
+    with pytest.raises(PresetError, match=r"own\.toml, line 6: artefacts\.ink is pinned by a law too; leave one"):
+        load_preset(own(tmp_path, INKED + PINNED))
+    own(tmp_path, INKED, "parent")
+    child = load_preset(own(tmp_path, 'extends = "parent.toml"\n' + PINNED))
+    assert share(child, "MEL", 60) == 0 and [c.artefact for c in child.confounds] == ["ruler"]
+
+
+def test_a_table_of_a_diagnosis_that_never_occurs_is_refused(tmp_path):
+    with pytest.raises(PresetError, match=r"own\.toml, line 10: VASC never occurs in this preset; it has MEL, NV$"):
+        load_preset(own(tmp_path, INKED + "[confound.blur]\nVASC = 0.9\n"))
+
+
+def test_fewer_diagnoses_than_the_table_names_read_back(tmp_path):
+    """--diagnosis or a child may leave out what the table names; that is then of no effect and not written."""
+    fewer = load_preset(own(tmp_path, INKED)).with_diagnosis("NV=1")
+    assert "MEL" not in "".join(line for c in fewer.met_confounds for line in c.toml_lines())
+    again = load_preset(own(tmp_path, fewer.resolved_toml().partition("\n")[2]))
+    assert again.hash == fewer.hash and draw(again, 0, 3) == draw(fewer, 0, 3)
+    own(tmp_path, INKED, "parent")
+    assert load_preset(own(tmp_path, 'extends = "parent.toml"\n[diagnosis]\nNV = 1\n')).hash == fewer.hash

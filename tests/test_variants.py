@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthskin import cli
 from synthskin.conventions import DIAGNOSES
 from synthskin.draw import draw
 from synthskin.preset import PresetError, load_preset
@@ -170,3 +171,35 @@ def test_any_text_as_weights_is_one_line_or_weights(text):
             assert len(str(error).splitlines()) == 1
         else:
             assert sum(w for _, w in changed.diagnosis) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("head", "at"), [("", "line 6"), ('variants_from = ["other.toml"]\n', "line 3")])
+def test_a_variant_never_takes_the_place_of_another_diagnosis(tmp_path, head, at):
+    """The shipped nodular melanoma would be lost, and MEL drawn without it."""
+    body = '[variants.nodular]\ndiagnosis = "BCC"\nsource = "own"\n'
+    (tmp_path / "other.toml").write_text(f'name = "other"\n{body}', encoding="utf-8")
+    path = tmp_path / "clash.toml"
+    text = f'name = "clash"\nextends = "base"\n{head}[diagnosis]\nMEL = 1\nBCC = 1\n'
+    path.write_text(text + ("" if head else body), encoding="utf-8")
+    with pytest.raises(PresetError, match=rf"{at}: variants\.nodular: diagnosis = 'BCC', .* of MEL .* another name$"):
+        load_preset(path)
+    path.write_text(text.replace(head, "") + body.replace("BCC", "MEL").replace("own", "other"), encoding="utf-8")
+    assert {v.diagnosis for v in load_preset(path).variants if v.name == "nodular"} == {"MEL"}
+
+
+@pytest.mark.parametrize(("arguments", "part"), [
+    (["--tone", "fst1=1e308,fst2=1e308"], "weight fst1 = 1e+308: at most 1e+09"),
+    (["--diagnosis", "MEL=1e308,NV=1e308"], "weight MEL = 1e+308: at most 1e+09"),
+    (["--diagnosis", "MEL/nodular=1e308"], "at most 1e+09"),
+    (["--preset", "heavy.toml"], "variants.mine: weight = 1e+308: at most 1e+09"),
+    (["--preset", "huge.toml"], "a number of 0 or more"),
+])
+def test_weights_without_end_are_one_line_and_exit_2(arguments, part, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "heavy.toml").write_text(MINE.replace("weight = 3", "weight = 1e308"), encoding="utf-8")
+    (tmp_path / "huge.toml").write_text(MINE.replace("weight = 3", "weight = 1" + 400 * "0"), encoding="utf-8")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["render", "--preset", "base", "--out", "set", *arguments])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count("\n") == 1 and part in error
+    assert not (tmp_path / "set").exists()

@@ -72,7 +72,7 @@ def follicular_pigment(ground: Ground, layers: Layers) -> None:
     strength = ground.record.structures.follicular_pigment_strength
     if strength == 0:
         return
-    x, y, draws = follicle_sites(ground.record, 0.5 * ground.record.camera.field_of_view_mm * 1.2)
+    x, y, draws = follicle_sites(ground.record, ground.grid_half_mm)
     inside = ground.look(ground.arrival, x, y, 9.0) < ground.time * 1.02
     lines = 18
     ragged = ground.rng("follicle crescents").random((len(x), lines + 1), dtype=np.float32)[inside]

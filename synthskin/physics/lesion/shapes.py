@@ -43,6 +43,11 @@ class Ground:
         """Of the disc of the lesion's final area."""
         return 0.5 * self.record.lesion.diameter_mm
 
+    @property
+    def grid_half_mm(self) -> float:
+        """Half the width of the picture's grid with its margin, less half a column: where its outermost centres lie."""
+        return 0.6 * self.record.camera.field_of_view_mm - 0.5 * self.column_mm
+
     def rng(self, name: str) -> np.random.Generator:
         return keyed_rng(self.record, name)
 
@@ -65,7 +70,7 @@ class Ground:
         Point j is the same whatever the density.
         """
         half = self.radius_mm * 1.75 * math.sqrt(self.record.lesion.elongation)
-        count = min(round(density_per_mm2 * (2 * half) ** 2), 20000)
+        count = round(density_per_mm2 * (2 * half) ** 2)  # at most 221,000, by the bounds of the record
         table = self.rng(name).random((count, 2 + draws), dtype=np.float32)
         x = np.float32(self.record.lesion.centre_x_mm) + (2 * table[:, 0] - 1) * np.float32(half)
         y = np.float32(self.record.lesion.centre_y_mm) + (2 * table[:, 1] - 1) * np.float32(half)

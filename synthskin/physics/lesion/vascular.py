@@ -142,7 +142,7 @@ def red_pseudonetwork(ground: Ground, layers: Layers) -> None:
     strength = ground.record.structures.red_pseudonetwork_strength
     if strength == 0:
         return
-    x, y, draws = follicle_sites(ground.record, 0.6 * ground.record.camera.field_of_view_mm)
+    x, y, draws = follicle_sites(ground.record, ground.grid_half_mm)
     radius = (0.10 + 0.08 * draws[:, 0]).astype(np.float32)
     inside = ground.look(ground.arrival, x, y, 9.0) < ground.time
     hole = np.minimum(balls(ground, x[inside], y[inside], radius[inside]) / np.float32(90), 1)

@@ -15,13 +15,14 @@ from test_gan_translate import DarkSegmenter, translator
 
 from synthskin.dataset.reader import read_rows
 from synthskin.gan import GanError
-from synthskin.gan.balance import _sources, find_needs
+from synthskin.gan.balance import _sources, balance_set, find_needs
 from synthskin.gan.checkpoint import STATE
 from synthskin.gan.domain import content_hash, load_domain, split_domains
 from synthskin.gan.melanet import Study
 from synthskin.gan.model import load_model, read_model_card
 from synthskin.gan.train import train
 from synthskin.gan.where import parse_where
+from synthskin.gates import GatePanel, SourceLeakGate
 
 
 def inverted(path):
@@ -116,3 +117,34 @@ def test_a_study_notices_other_pictures(tmp_path):
     (tmp_path / "s/study.json").write_text(json.dumps(old))
     study()  # of before: goes on
     assert json.loads((tmp_path / "s/study.json").read_text()) == told
+
+
+def test_balance_notices_other_sources(tmp_path):
+    """A source replaced, or one before it, so that another picture now comes in its place."""
+    directory = write_set(tmp_path / "set", [("NV", 1 + k % 6) for k in range(8)] + [("MEL", 2)] * 4)
+    out = tmp_path / "out"
+    needs = find_needs(read_rows(directory), 1.0, [translator()])
+
+    def fill():
+        return balance_set(directory, out, needs, GatePanel([SourceLeakGate()]))
+
+    fill()
+    fill()
+    parents = [row["parents"][0]["file_name"] for row in read_rows(out)]
+    kept = (directory / parents[1]).read_bytes()
+    inverted(directory / parents[1])
+    with pytest.raises(GanError, match=f"000001.png was made from another {parents[1]} than .* holds now; choose"):
+        fill()
+    (directory / parents[1]).unlink()
+    with pytest.raises(GanError, match=f"made from another {parents[1]}"):
+        fill()
+    (directory / parents[1]).write_bytes(kept)
+    fill()
+    rows = read_rows(directory)
+    rows[int(parents[0][-10:-4])]["split"] = "val"
+    (directory / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(GanError, match=r"000000\.png was made from another picture than .* now gives in its place"):
+        fill()
+    with pytest.raises(GanError, match=r"--report .*why: lies inside --out"):
+        balance_set(directory, tmp_path / "p", needs, GatePanel([SourceLeakGate()]), report=tmp_path / "p/why")
+    assert not (tmp_path / "p").exists()

@@ -13,13 +13,22 @@ from typing import Any, Final
 from synthskin.dataset.card import Card
 from synthskin.dataset.encode import encode_sample
 from synthskin.dataset.format import Sample
-from synthskin.dataset.reader import Progress, open_dataset
+from synthskin.dataset.reader import Progress, iter_rows, open_dataset
 from synthskin.dataset.writer import DatasetWriter, check_target
 from synthskin.draw import hash_uniform
 from synthskin.files import json_bytes, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.domain import Domain, group_of
-from synthskin.gan.translate import BATCH, Translator, close, make_sample, refuse_inside, set_card, sources_of
+from synthskin.gan.translate import (
+    BATCH,
+    Translator,
+    close,
+    make_sample,
+    refuse_inside,
+    refuse_replaced,
+    set_card,
+    sources_of,
+)
 from synthskin.gan.where import Where
 from synthskin.gates import Candidate, ClassGate, CopyGate, Explainer, Gate, GatePanel, MaskGate, SourceLeakGate
 
@@ -118,6 +127,9 @@ def balance_set(
     started = time.monotonic()
     filled = [need for need in needs if need.translator is not None]
     refuse_inside(out, directory)
+    folder = report if report is not None else out.with_name(out.name + "-report")
+    if folder.resolve() == out.resolve() or out.resolve() in folder.resolve().parents:
+        raise GanError(f"--report {folder}: lies inside --out {out}; choose a folder elsewhere")
     plans = [(need, _sources(need, directory, seed)) for need in filled]
     total = sum(need.wanted for need in filled)
     first = plans[0]
@@ -129,16 +141,23 @@ def balance_set(
                    licences=list(dict.fromkeys(x for n in filled if n.translator for x in
                                                [*card.licences, *n.translator.model.card.licences])))
     check_target(out, card, overwrite, preset)
-    folder = report if report is not None else out.with_name(out.name + "-report")
     explainer = Explainer(folder / "gates")
     added: Counter[str] = Counter()
     tones: Counter[str] = Counter()
     with DatasetWriter(out, card, preset, overwrite) as writer:
+        before = {row["index"]: row for row in iter_rows(out)} if writer.finished else {}
+        for row in before.values():
+            refuse_replaced(out, row, first[1], next((p["file_name"] for p in row["parents"]), None))
         if progress is not None:
             progress.start(total, 0)
         try:
             for need, sample in _accepted(plans, panel, explainer, card):
-                if sample.row["index"] not in writer.finished:
+                index = sample.row["index"]
+                if index in before and before[index]["parents"] != sample.row["parents"]:
+                    raise GanError(f"{out}: {before[index]['file_name']} was made from another picture than {directory}"
+                                   f" now gives in its place ({sample.row['parents'][0]['file_name']}); choose another "
+                                   "--out, or --overwrite")
+                if index not in writer.finished:
                     writer.write(encode_sample(sample))
                 added[need.diagnosis] += 1
                 tones[_cell(sample.row)] += 1
@@ -225,6 +244,8 @@ def _write_report(
         "added": dict(sorted(added.items())), "missing": missing,
         "without_model": sorted(need.diagnosis for need in needs if need.translator is None),
         "sources": {need.diagnosis: len(domain) for need, domain in plans},
+        "left_out": {need.diagnosis: sources_of(need.translator, directory, None)[1] for need, _ in plans
+                     if need.translator is not None},
         "judged": tally["judged"], "passed": tally["kept"], "refused": tally["refused"],
         "refused_by_class": tally["by_class"], "gates": panel.settings(),
     }

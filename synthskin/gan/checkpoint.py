@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from synthskin.files import write_whole
+from synthskin.files import parse_json, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.method import Method
 from synthskin.training_state import tensor_bytes
@@ -46,11 +46,13 @@ def read_told(directory: Path) -> dict[str, Any] | None:
         return None
     try:
         with safe_open(path, "pt") as opened:
-            told: dict[str, Any] = json.loads((opened.metadata() or {})[_KEY])
+            told = parse_json((opened.metadata() or {})[_KEY])
+        if not isinstance(told, dict) or not isinstance(told.get("identity"), dict):
+            raise ValueError("tells no settings")
         return told
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise GanError(f"{path}: is no checkpoint of `synthskin gan train`, or damaged: {error}; delete it to start "
-                       "anew, or choose another --out") from None
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
+        raise GanError(f"{path}: is no checkpoint of `synthskin gan train`, or damaged: {str(error)[:120]}; "
+                       "delete it to start anew, or choose another --out") from None
 
 
 def load_state(directory: Path, method: Method, averaged: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -18,6 +18,7 @@ from synthskin.dataset.format import DatasetError, media_paths
 from synthskin.dataset.reader import open_dataset, safe_path
 from synthskin.draw import hash_uniform
 from synthskin.gan import GanError
+from synthskin.gan.lesions import Lesions, beside_mask, lesions_at
 from synthskin.gan.where import Where
 
 FEW: Final = 10  # pictures under which a domain cannot be learnt; a warning, not an error
@@ -33,7 +34,8 @@ U8 = NDArray[np.uint8]
 class Picture:
     """One sample at the working size: image (s, s, 3), masks (s, s) of 0 and 255 or None, the row as it was.
 
-    kept    hair and artefacts that stand between camera and skin, (s, s); None where the set says nothing of them
+    hair      (s, s); None where the set says nothing of it
+    lesions   where the row tells more of them than the one mask does; else None
     """
 
     row: dict[str, Any]
@@ -43,6 +45,7 @@ class Picture:
     attributes: dict[str, U8]
     artefacts: dict[str, U8]
     sha256: str
+    lesions: Lesions | None = None
 
 
 @dataclass(frozen=True)
@@ -110,17 +113,25 @@ def read_picture(directory: Path, row: dict[str, Any], size_px: int) -> Picture:
     from synthskin.dataset.encode import read_png
 
     arrays: dict[str, U8] = {}
+    shape: tuple[int, ...] = ()
+    labels = None
     for role, relative in media_paths(row).items():
-        if role == "instances":
-            continue
         try:
-            arrays[role] = _scaled(read_png(safe_path(directory, relative)), size_px, hard=role != "image")
+            array = read_png(safe_path(directory, relative))
+            shape = shape or array.shape
+            if array.shape[:2] != shape[:2] or (role != "image" and array.ndim != 2):
+                raise DatasetError(f"one channel of {shape[1]} x {shape[0]} pixels, as the picture has, is needed")
+            if role == "instances":
+                labels = array
+            else:
+                arrays[role] = _scaled(array, size_px, hard=role != "image")
         except DatasetError as error:
             raise DatasetError(f"{directory}/{relative}: {error}") from None
+    lesions = lesions_at(row, labels, arrays.get("mask"), shape, size_px) if beside_mask(row) else None
     image = arrays["image"] if arrays["image"].ndim == 3 else np.repeat(arrays["image"][..., None], 3, axis=2)
     return Picture(row, image, arrays.get("mask"), arrays.get("hair"),
                    {name: arrays[f"attributes/{name}"] for name in row["attributes"]},
-                   {name: arrays[f"artefacts/{name}"] for name in row["artefacts"]}, file_hash(directory, row))
+                   {name: arrays[f"artefacts/{name}"] for name in row["artefacts"]}, file_hash(directory, row), lesions)
 
 
 def file_hash(directory: Path, row: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from synthskin import __version__
-from synthskin.files import json_bytes, write_whole
+from synthskin.conventions import DIAGNOSES, HEALTHY
+from synthskin.dataset.format import short
+from synthskin.files import json_bytes, parse_json, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.method import TrainOptions, method_class
+from synthskin.gan.where import parse_where
 from synthskin.training_state import tensor_bytes
 
 CARD: Final = "model.json"
@@ -87,18 +89,66 @@ def read_model_card(directory: Path) -> ModelCard:
     try:
         if path.stat().st_size > _MAX_CARD_BYTES:
             raise GanError(f"{path}: larger than {_MAX_CARD_BYTES} bytes")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         wanted = {f.name for f in fields(ModelCard)}
-        if set(data) != wanted or data["model_version"] != MODEL_VERSION:
+        if not isinstance(data, dict) or set(data) != wanted or data["model_version"] != MODEL_VERSION:
             raise ValueError("other keys or another version")
+        _check(data, str(path))
         return ModelCard(**{**data, "options": TrainOptions(**data["options"])})
+    except GanError:
+        raise
     except FileNotFoundError:
         raise GanError(f"{directory}: no {CARD} there; give the folder that `synthskin gan train` has finished or "
                        "stopped in after its first validation") from None
     except NotADirectoryError:
         raise GanError(f"{directory}: is not a folder; give the --out of `synthskin gan train`") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise GanError(f"{path}: is no model card of this version: {error}") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise GanError(f"{path}: is no model card of this version: {str(error)[:120]}") from None
+
+
+def _check(data: dict[str, Any], name: str) -> None:
+    """Raise GanError on what no training has written; the values of `options` are TrainOptions's to refuse."""
+    def texts(value: Any, least: int = 0) -> bool:
+        return isinstance(value, list) and len(value) >= least and all(
+            isinstance(text, str) and text.strip() and text.isprintable() for text in value)
+
+    def whole(value: Any, low: int, high: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    def need(key: str, value: Any, good: bool, what: str) -> None:
+        if not good:
+            raise GanError(f"{name}: {key} = {short(value)}: {what} is needed; take the folder from its maker again, "
+                           "or train anew")
+
+    options = data["options"]
+    need("options", options, isinstance(options, dict), "an object")
+    kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+    for one in fields(TrainOptions):
+        value = options.get(one.name)
+        good = isinstance(value, kinds[str(one.type)]) and (one.type == "bool" or not isinstance(value, bool))
+        need(f"options.{one.name}", value, one.name not in options or good, f"a value of kind {one.type}")
+    for side in ("source", "target"):
+        value = data[side]
+        need(side, value, isinstance(value, dict), "an object")
+        where = value.get("where")
+        need(f"{side}.where", where, isinstance(where, str), "the text of a filter")
+        parse_where(where, f"{name}: {side}.where")
+    known = (*DIAGNOSES, HEALTHY)
+    diagnosis = data["diagnosis"]
+    need("diagnosis", diagnosis, diagnosis in known if options.get("change", "class") == "class" else diagnosis is None,
+         f"one of {', '.join(known)} for a class model, null for another")
+    need("source_diagnoses", data["source_diagnoses"], texts(data["source_diagnoses"]), "a list of texts")
+    need("tones", data["tones"], isinstance(data["tones"], list) and all(whole(t, 1, 6) for t in data["tones"]),
+         "a list of ITA classes, 1 to 6,")
+    for key in ("licences", "attribution"):
+        need(key, data[key], texts(data[key], 1), "a list of texts, at least one,")
+    need("steps", data["steps"], whole(data["steps"], 0, 10**9), "a whole number from 0")
+    score = data["validation"]
+    need("validation", score, score is None or (isinstance(score, int | float) and not isinstance(score, bool)),
+         "a number or null")
+    for key in ("sha256", "synthskin_version"):
+        need(key, data[key], texts([data[key]]), "text")
+    need("remarks", data["remarks"], texts(data["remarks"]), "a list of texts")
 
 
 def load_model(directory: Path, device: str = "auto") -> Model:

@@ -26,6 +26,7 @@ from synthskin.dataset.writer import DatasetWriter
 from synthskin.gan import GanError
 from synthskin.gan.composite import CompositeOptions, composite, in_its_light, may_change, measured, under_hair
 from synthskin.gan.domain import U8, Domain, Picture, from_unit, load_domain
+from synthskin.gan.lesions import SEVERAL, several
 from synthskin.gan.model import Model
 from synthskin.gan.where import Where, parse_where
 
@@ -110,25 +111,27 @@ class Translator:
 
 def sources_of(translator: Translator, directory: Path, where: Where | None) -> tuple[Domain, dict[str, int]]:
     """Samples that can be translated, and how many were left out and why. Raises GanError where none can be, or where
-    masks are missing that compositing needs."""
+    masks are missing that compositing needs. Only tones are changed where there are several lesions."""
     card = translator.model.card
     chosen = parse_where(card.source["where"]) if where is None else where
     domain = load_domain(directory, chosen, card.options.size_px, "DATA")
+    left_out: dict[str, int] = {}
+    keep = list(range(len(domain)))
+    if translator.change != "tone":
+        keep = [k for k in keep if not several(domain.rows[k])]
+        _note(left_out, SEVERAL, len(domain) - len(keep))
     needs = translator.change == "picture" or (translator.change == "class" and not translator.whole)
-    missing = sum(row["mask_file_name"] is None for row in domain.rows)
+    missing = sum(domain.rows[k]["mask_file_name"] is None for k in keep)
     if needs and missing:
         what = "pix2pixhd makes pictures from them" if translator.change == "picture" else \
             "without one nothing says where the lesion ends; or give --whole, which lets everything change"
         raise GanError(f"DATA {directory}: {missing} of {len(domain)} samples have no mask: {what}; predict them first "
                        "with `synthskin segment predict`")
-    left_out: dict[str, int] = {}
-    keep = list(range(len(domain)))
     if translator.change == "class":
-        keep = [k for k in keep if domain.rows[k]["bbox"] or domain.rows[k]["mask_file_name"] is None]
-        _note(left_out, "no lesion in the picture", len(domain) - len(keep))
-        there = [k for k in keep if domain.rows[k]["diagnosis"] != card.diagnosis]
-        _note(left_out, f"is {card.diagnosis} already", len(keep) - len(there))
-        keep = there
+        with_lesion = [k for k in keep if domain.rows[k]["bbox"] or domain.rows[k]["mask_file_name"] is None]
+        _note(left_out, "no lesion in the picture", len(keep) - len(with_lesion))
+        keep = [k for k in with_lesion if domain.rows[k]["diagnosis"] != card.diagnosis]
+        _note(left_out, f"is {card.diagnosis} already", len(with_lesion) - len(keep))
     if not keep:
         raise GanError(f"DATA {directory}: nothing to translate among {len(domain)} samples of '{chosen}' "
                        f"({', '.join(left_out) or 'none'}); choose others by --where")
@@ -182,13 +185,19 @@ def _check_sources(out: Path, domain: Domain, outputs: int) -> None:
     """Raise GanError where a picture that has been translated was replaced since."""
     for row in iter_rows(out):
         k = row["index"] // outputs
-        if k >= len(domain) or not row["parents"]:
-            continue
-        name = domain.rows[k]["file_name"]
-        digest = hashlib.sha256(safe_path(domain.directory, name).read_bytes()).hexdigest()
-        if (row["parents"][0]["file_name"], row["parents"][0]["sha256"]) != (name, digest):
-            raise GanError(f"{out}: {row['file_name']} was made from another {name} than {domain.directory} holds now; "
-                           "choose another --out, or --overwrite")
+        if k < len(domain):
+            refuse_replaced(out, row, domain, domain.rows[k]["file_name"])
+
+
+def refuse_replaced(out: Path, row: dict[str, Any], domain: Domain, name: str | None) -> None:
+    """Raise GanError where a row of `out` was not made from the picture `name` that the domain's folder holds now."""
+    if not row["parents"] or name is None:
+        return
+    path = safe_path(domain.directory, name)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if (row["parents"][0]["file_name"], row["parents"][0]["sha256"]) != (name, digest):
+        raise GanError(f"{out}: {row['file_name']} was made from another {name} than {domain.directory} holds now; "
+                       "choose another --out, or --overwrite")
 
 
 def close(writer: DatasetWriter, seconds: float) -> None:
@@ -252,8 +261,9 @@ def make_sample(
 ) -> Sample:
     """The sample of a translated picture. `extra` goes into params (scores of gates).
 
-    Masks are inherited; a predicted one stays so unless the picture is made from it, as does a diagnosis that was but
-    asked for. Structures are dropped where the lesion changed, hair and artefacts where nothing kept them.
+    Masks, and each of several lesions, are inherited; a predicted mask stays so unless the picture is made from it, as
+    does a diagnosis that was but asked for. Structures are dropped where the lesion changed, hair and artefacts where
+    nothing kept them.
     """
     source, change = made.source, translator.change
     parent = source.row
@@ -267,7 +277,12 @@ def make_sample(
     artefacts = source.artefacts if kept_media else {}
     attributes = source.attributes if change == "tone" else {}
     attributes = {name: array for name, array in attributes.items() if array.any()}
+    lesions = source.lesions if change == "tone" else None
     box: list[Any] = [] if mask is None else bounding_box(mask)
+    boxes, diagnoses = [box] if box else [], [diagnosis] if box and diagnosis is not None else []
+    if lesions is not None:
+        diagnoses = list(lesions.diagnoses)
+        boxes = list(lesions.boxes) if mask is None or len(lesions.boxes) > 1 else boxes
     group = parent["group_id"] or parent["lesion_id"] or parent["patient_id"]
     row |= {
         "file_name": f"images/{stem(index)}.png",
@@ -282,8 +297,7 @@ def make_sample(
         "diagnosis_scheme": "ISIC 2018 Task 3 and healthy" if change == "class" else parent["diagnosis_scheme"],
         "diagnosis_status": "requested" if asked else handed_on(parent["diagnosis_status"]),
         "benign_malignant": parent["benign_malignant"] if diagnosis is None else BENIGN_MALIGNANT[diagnosis],
-        "bbox": box, "boxes": [box] if box else [],
-        "lesions": [diagnosis] if box and diagnosis is not None else [],
+        "bbox": box, "boxes": boxes, "lesions": diagnoses,
         "lesion_id": parent["lesion_id"] if change == "tone" else None,
         "group_id": group or f"{parent['set_hash']}/{parent['file_name']}",
         "parents": [{"set_hash": parent["set_hash"], "file_name": parent["file_name"], "sha256": source.sha256}],
@@ -296,5 +310,8 @@ def make_sample(
     row |= {"ita_class": None if ita is None else ita_class(ita), "tone_source": None if ita is None else "image"}
     known = row["diagnosis_status"] not in ("requested", "predicted")
     told = row if known else {**row, "diagnosis": None, "benign_malignant": None}
+    if several(row):  # pixels of a region are larger than structures: nothing is said of them
+        told = {**told, "attributes": []}
     row["caption"] = caption(Facts.of(told, mask, hair, made.image))
-    return Sample(row, made.image, mask, hair, attributes, artefacts)
+    return Sample(row, made.image, mask, hair, attributes, artefacts,
+                  None if lesions is None else lesions.labels)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from synthskin.physics.lesion import growth
-from synthskin.physics.lesion.shapes import Ground, border
+from synthskin.physics.lesion.shapes import Ground, border, whole_lesion
 from synthskin.physics.lesion.structures import grow
 from synthskin.physics.noise import F32, NoiseField
 from synthskin.record import Camera, Hair, Lesion, SampleRecord, Skin, Structures
@@ -24,9 +24,10 @@ def record(
 
 
 def ground(sample: SampleRecord) -> Ground:
-    arrival = growth.arrival_map(sample, growth.arrival_on_disc(sample), AXIS, AXIS)
+    disc = growth.arrival_on_disc(sample)
+    arrival = growth.arrival_map(sample, disc, AXIS, AXIS)
     return Ground(sample, NoiseField(sample, AXIS, AXIS), COLUMN_MM, arrival, np.ones_like(arrival),
-                  sample.lesion.growth_time)
+                  sample.lesion.growth_time, whole_lesion(sample, disc, None))
 
 
 def fine(sample: SampleRecord) -> F32:
@@ -81,6 +82,17 @@ def test_border_is_as_long_as_the_lesion_is_wide() -> None:
     assert whole == pytest.approx(np.pi * 4.0)
     for time in (0.25, 0.5):
         assert border(ground(record(0, time)), angles).length_mm == pytest.approx(time * whole)
+
+
+@pytest.mark.parametrize("time", [0.2, 0.5, 1.0])
+def test_rays_from_the_middle_meet_the_border_of_a_lesion_of_any_age(time: float) -> None:
+    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False, dtype=np.float32)
+    met = []
+    for index in range(10):
+        place = ground(record(index, time, regularity=0.2))
+        found = border(place, angles)
+        met.append((np.abs(place.look(place.arrival, found.x_mm, found.y_mm, 9.0) - time) < 0.15).mean())
+    assert np.mean(met) > 0.9
 
 
 def test_nests_and_vessels_lie_in_the_lesion_as_it_is_now() -> None:

@@ -44,6 +44,21 @@ class Ground:
         return 0.5 * self.record.lesion.diameter_mm
 
     @property
+    def final(self) -> Ground:
+        """`whole`; raises ValueError where this ground was made without."""
+        if self.whole is None:
+            raise ValueError("a Ground without `whole`; give it what `whole_lesion` makes")
+        return self.whole
+
+    @property
+    def middle_mm(self) -> tuple[float, float]:
+        """x, y of the lesion as it is now: on the way from the growth's origin to the lesion's centre."""
+        final, lesion = self.final, self.record.lesion
+        row, column = divmod(int(np.argmin(final.arrival)), WHOLE_POINTS)
+        x, y = float(final.noise.x_mm[column]), float(final.noise.y_mm[row])
+        return x + self.time * (lesion.centre_x_mm - x), y + self.time * (lesion.centre_y_mm - y)
+
+    @property
     def grid_half_mm(self) -> float:
         """Half the width of the picture's grid with its margin, less half a column: where its outermost centres lie."""
         return 0.6 * self.record.camera.field_of_view_mm - 0.5 * self.column_mm
@@ -173,14 +188,12 @@ def patch(
     Where it is cut off is found on the whole lesion, so that what the columns see of it does not matter.
     `softness` is the width of its edge in standard deviations of the noise. Raises ValueError without `ground.whole`.
     """
-    if ground.whole is None:
-        raise ValueError(f"patch '{name}' on a Ground without `whole`; give it what `whole_lesion` makes")
 
     def field(place: Ground) -> F32:
         values = place.noise.octaves(name, (scale_mm, 0.45 * scale_mm, 0.2 * scale_mm), (1.0, 0.5, 0.28))
         return values if lean is None else values + lean(place)
 
-    level = np.quantile(field(ground.whole)[ground.whole.arrival <= 1], 1 - share)
+    level = np.quantile(field(ground.final)[ground.final.arrival <= 1], 1 - share)
     return smoothstep((field(ground) - np.float32(level)) / np.float32(softness) + np.float32(0.5)) * ground.presence
 
 
@@ -194,7 +207,7 @@ def side(ground: Ground, name: str, amount: float) -> F32:
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """Points of the present border by direction from the growth's origin: x, y, outward unit vector, (k,) each."""
+    """Points of the present border by direction from the middle: x, y, outward unit vector, (k,) each."""
 
     x_mm: F32
     y_mm: F32
@@ -204,13 +217,14 @@ class Border:
 
 
 def border(ground: Ground, angles: F32) -> Border:
-    """Where rays from the oldest column cross the present border for the last time; the outward direction there."""
+    """Where rays from the lesion's present middle cross its border for the last time; the outward direction there."""
     lesion = ground.record.lesion
     reach = ground.radius_mm * 2.0 * math.sqrt(lesion.elongation)
     steps = np.linspace(0, reach, 160, dtype=np.float32)[1:]
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-    x = np.float32(lesion.centre_x_mm) + cos[:, None] * steps
-    y = np.float32(lesion.centre_y_mm) + sin[:, None] * steps
+    middle_x, middle_y = ground.middle_mm
+    x = np.float32(middle_x) + cos[:, None] * steps
+    y = np.float32(middle_y) + sin[:, None] * steps
     early = ground.look(ground.arrival, x, y, 9.0) <= ground.time
     last = early.shape[1] - 1 - np.argmax(early[:, ::-1], axis=1)
     rows = np.arange(len(angles))

@@ -33,6 +33,7 @@ def arborizing_vessels(ground: Ground, layers: Layers) -> None:
     wanted = s.arborizing_vessels_density_per_mm * area
     rng = ground.rng("arborizing")
     size = ground.radius_mm * ground.time
+    middle_x, middle_y = ground.middle_mm
     queue: list[tuple[float, float, float, float, float, int]] = []
     paths: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     length = 0.0
@@ -43,8 +44,7 @@ def arborizing_vessels(ground: Ground, layers: Layers) -> None:
             stems += 1
             where = 2 * math.pi * (angle if stems == 1 else stems * 0.618 + 0.25 * angle)
             reach = size * (0.75 + 0.3 * far)
-            queue.append((ground.record.lesion.centre_x_mm + reach * math.cos(where),
-                          ground.record.lesion.centre_y_mm + reach * math.sin(where),
+            queue.append((middle_x + reach * math.cos(where), middle_y + reach * math.sin(where),
                           where + math.pi + 1.3 * (tilt - 0.5),
                           0.5e-3 * s.arborizing_vessels_width_um * (0.7 + 0.6 * wide), size * (0.7 + 0.7 * far), 0))
         x0, y0, heading, radius, reach, order = queue.pop(0)

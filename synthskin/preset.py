@@ -159,13 +159,35 @@ class Preset:
         shown = f"--tone {one_line(text)}"
         return replace(self, tones=_tones(weights, shown), overrides=(*self.overrides, shown))
 
+    def laws_of(self, key: str) -> list[FieldLaw]:
+        """All laws by which the field is drawn, of the preset, its tones and the forms of its diagnoses."""
+        own = self.fields[key]
+        if own.pinned:
+            return [own]
+        on_tones = [tone.fields.get(key, own) for tone in self.tones] or [own]
+        found = []
+        for name, _ in self.diagnosis:
+            forms = [form.fields for form in self.reachable if form.diagnosis == name] or [{}]
+            for laws in ([form[key]] if key in form else on_tones for form in forms):
+                found += [law for law in laws if law not in found]
+        return found
+
+    def options_of(self, key: str) -> set[str]:
+        """Options of a choice that can be drawn."""
+        return {option for law in self.laws_of(key)
+                for option, weight in (law.args if law.law == "choice" else [(law.args[0], 1.0)]) if weight > 0}
+
     def in_environment(self) -> Preset:
-        """Copy whose photographs are lit by a panorama; raises PresetError if it makes no photographs."""
-        law = self.fields["camera.view"]
-        views = [law.args[0]] if law.law == "value" else [option for option, weight in law.args if weight > 0]
-        if "clinical" not in views:
+        """Copy whose photographs are lit by a panorama; raises PresetError if it has none, or another light is set."""
+        if not self.options_of("camera.view") & {"clinical", "region"}:
             raise PresetError(f"--environment: preset {self.name} makes no photographs; use --preset clinical or "
                               "--set camera.view=clinical")
+        if self.fields["clinical.light"].pinned:
+            lights = self.options_of("clinical.light")
+            if "environment" not in lights:
+                raise PresetError(f"--environment: clinical.light is set to {' or '.join(sorted(lights))}, which would "
+                                  "be of no effect; leave one of them out")
+            return self
         return self.with_sets(["clinical.light=environment"])
 
     def with_confounds(self, texts: Sequence[str]) -> Preset:

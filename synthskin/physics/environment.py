@@ -7,6 +7,7 @@ Rooms of our own (window, ceiling panels, flash) are panoramas too, by design.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -83,28 +84,73 @@ def room(light: str, azimuth_deg: float, elevation_deg: float, fill: float) -> R
 
 
 def read_room(mi: Any, path: Path, azimuth_deg: float = 0.0) -> Room:
-    """A panorama from an EXR, HDR or PFM file, turned by `azimuth_deg`; raises EnvironmentMapError in one line."""
+    """A panorama from an EXR, HDR or PFM file, turned by `azimuth_deg`; raises EnvironmentMapError in one line.
+
+    Whether its light falls on the skin is left to `integrate`, and for all azimuths of a run to `check_azimuths`.
+    """
     shown = f"--environment {path}"
+    return Room(_turned(_averaged(_read_pixels(mi, path, shown), shown), azimuth_deg).astype(np.float32))
+
+
+def check_azimuths(mi: Any, path: Path, azimuths_deg: Sequence[tuple[float, float]]) -> None:
+    """Raises EnvironmentMapError where the light of a panorama misses the skin at an azimuth in [(low, high), ...]."""
+    shown = f"--environment {path}"
+    cells = _averaged(_read_pixels(mi, path, shown), shown)
+    light = [_on_skin(np.roll(cells, turn, axis=1)) for turn in range(COLUMNS)]
+    best = int(np.argmax([own.min() for own in light]))
+    if not light[best].min() > 0:
+        raise EnvironmentMapError(f"{shown}: no light of all three colours falls on the skin, however it is turned")
+    for low, high in azimuths_deg:
+        for turn in range(_columns(low), _columns(high) + 1):
+            if not light[turn % COLUMNS].min() > 0:
+                at = min(max(turn * 360 / COLUMNS, low), high)
+                raise EnvironmentMapError(f"{shown}: no light falls on the skin where clinical.light_azimuth_deg is "
+                                          f"{at:g}; turn it, --set clinical.light_azimuth_deg={best * 360 / COLUMNS:g}")
+
+
+def _read_pixels(mi: Any, path: Path, shown: str) -> F32:
     if path.suffix.lower() not in SUFFIXES:
         raise EnvironmentMapError(f"{shown}: a panorama as {', '.join(SUFFIXES)} is needed")
     if not path.is_file():
         raise EnvironmentMapError(f"{shown}: the file is not there")
     try:
         bitmap = mi.Bitmap(str(path))
-        width, height = bitmap.size()
+        width, height = bitmap.width(), bitmap.height()  # size() would need a variant
         if max(width, height) > MAX_SIDE:
             raise EnvironmentMapError(f"{shown}: {width} x {height} pixels; at most {MAX_SIDE} a side are allowed")
-        pixels = np.array(bitmap.convert(mi.Bitmap.PixelFormat.RGB, mi.Struct.Type.Float32, srgb_gamma=False))
+        return np.array(bitmap.convert(mi.Bitmap.PixelFormat.RGB, mi.Struct.Type.Float32, srgb_gamma=False))
     except EnvironmentMapError:
         raise
     except Exception as error:  # the library raises RuntimeError and others on what it cannot read
         reason = " ".join(str(error).split())[-120:]
         raise EnvironmentMapError(f"{shown}: cannot be read: {reason}") from None
-    return Room(check_panorama(pixels, shown, azimuth_deg))
 
 
 def check_panorama(pixels: F32, shown: str, azimuth_deg: float = 0.0) -> F32:
     """Radiance (ROWS, COLUMNS, 3) of a panorama (h, w, 3), means over its cells; raises EnvironmentMapError."""
+    turned = _turned(_averaged(pixels, shown), azimuth_deg)
+    if not _on_skin(turned).min() > 0:
+        raise EnvironmentMapError(f"{shown}: no light falls on the skin from the half of the room before it; turn it "
+                                "with --set clinical.light_azimuth_deg")
+    return turned.astype(np.float32)
+
+
+def _columns(azimuth_deg: float) -> int:
+    return round(azimuth_deg / 360 * COLUMNS)
+
+
+def _turned(cells: F64, azimuth_deg: float) -> F64:
+    return np.roll(cells, _columns(azimuth_deg), axis=1)
+
+
+def _on_skin(cells: F64) -> F64:
+    """Irradiance (3,) of skin that lies flat."""
+    towards, weight = directions()
+    return np.asarray((cells * (np.maximum(towards[..., 2], 0) * weight)[..., None]).sum((0, 1)))
+
+
+def _averaged(pixels: F32, shown: str) -> F64:
+    """Means (ROWS, COLUMNS, 3) over the cells of a panorama that is whole and not black."""
     height, width = pixels.shape[:2]
     if height < 4 or width < 8:
         raise EnvironmentMapError(f"{shown}: {width} x {height} pixels; a panorama of at least 8 x 4 is needed")
@@ -115,13 +161,7 @@ def check_panorama(pixels: F32, shown: str, azimuth_deg: float = 0.0) -> F32:
     if not (pixels > 0).any():
         raise EnvironmentMapError(f"{shown}: is black all over; the skin would not be lit")
     rows = _means(np.asarray(pixels, np.float64), ROWS, np.sin((np.arange(height) + 0.5) * np.pi / height))
-    both = _means(rows.transpose(1, 0, 2), COLUMNS, np.ones(width)).transpose(1, 0, 2)
-    turned = np.roll(both, round(azimuth_deg / 360 * COLUMNS), axis=1)
-    front = directions()[0][..., 2] > 0
-    if not (turned[front] > 0).any():
-        raise EnvironmentMapError(f"{shown}: no light falls on the skin from the half of the room before it; turn it "
-                                "with --set clinical.light_azimuth_deg")
-    return turned.astype(np.float32)
+    return _means(rows.transpose(1, 0, 2), COLUMNS, np.ones(width)).transpose(1, 0, 2)
 
 
 def _means(values: F64, count: int, weight: F64) -> F64:
@@ -157,8 +197,13 @@ class Tables:
 def integrate(the_room: Room, roughness: float, view: F64) -> Tables:
     """Irradiance over pi, and the GGX reflection towards `view` (x, y, o), of a room for all normals.
 
-    GGX with the Smith shadowing of Walter et al. 2007, alpha = `roughness`, Fresnel of ETA_SKIN after Schlick.
+    Raises EnvironmentMapError where the room has light and none of it falls on skin that lies flat, so that no tile
+    could balance it. GGX with the Smith shadowing of Walter et al. 2007, alpha = `roughness`, Fresnel of ETA_SKIN after
+    Schlick.
     """
+    if the_room.radiance.any() and not _on_skin(the_room.radiance.astype(np.float64)).min() > 0:
+        raise EnvironmentMapError("no light falls on the skin from the half of the room before it; change "
+                                  "clinical.light_azimuth_deg, clinical.light_elevation_deg or clinical.fill")
     towards, weight = directions()
     flat = towards.reshape(-1, 3)
     light = (the_room.radiance.reshape(-1, 3) * weight.reshape(-1, 1)).astype(np.float64)

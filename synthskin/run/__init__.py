@@ -20,6 +20,7 @@ from synthskin.dataset.format import DatasetError
 from synthskin.dataset.preview import preview_png
 from synthskin.dataset.reader import iter_rows
 from synthskin.dataset.writer import DatasetWriter, check_target
+from synthskin.run.light import check_panorama
 from synthskin.run.local import in_process, in_workers
 from synthskin.run.request import (
     EngineFactory,
@@ -109,6 +110,7 @@ def render_run(
                 request = replace(request, workers=automatic_workers(request, device))
             options = _options(request, device)
             workers = request.local_workers
+        check_panorama(request)
         card = make_card(request, device)
         check_target(request.out, card, request.overwrite, request.preset.resolved_toml())
         started = time.monotonic()

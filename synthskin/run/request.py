@@ -134,6 +134,16 @@ class RunRequest:
             return draw(self.preset, self.seed, index)
         return replace(self.plan.record(self.preset, self.seed, index), set_hash=self.set_hash)
 
+    def values_of(self, key: str) -> tuple[Any, ...] | None:
+        """Values that a sweep gives the field; None where the preset's laws hold."""
+        own: Any = self.plan
+        return tuple(own.values) if getattr(own, "field", None) == key else None
+
+    def options_of(self, key: str) -> set[str]:
+        """Options of a choice that samples of the run can have."""
+        own = self.values_of(key)
+        return self.preset.options_of(key) if own is None else set(own)
+
     @property
     def indices(self) -> range:
         """All indices this run is to have made, in order."""
@@ -177,6 +187,10 @@ def check_request(request: RunRequest) -> None:
             raise RunError(f"{name} {value}: allowed is {low} to {high}")
     if not request.indices:
         raise RunError(f"--shard {request.shard}: empty, there are only --n {request.n} samples")
+    if o.environment is None and "environment" in request.options_of("clinical.light") and (
+            request.options_of("camera.view") - {"dermoscopic"}):
+        raise RunError("clinical.light = environment: needs a panorama, `synthskin render --environment room.exr` "
+                       "takes one; elsewhere choose window, ceiling or flash")
     if on_ray:
         return  # the memory of other machines is Ray's to watch
     workers = request.local_workers

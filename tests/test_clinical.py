@@ -15,6 +15,7 @@ from synthskin.preset import PresetError, load_preset
 
 RECORD = draw(load_preset("clinical").with_diagnosis("NV=1"), 0, 0)
 SIZE = 64
+FLAT = np.zeros((2, SIZE, SIZE), np.float32)
 
 
 def shot(**values):
@@ -82,10 +83,10 @@ def test_flat_skin_under_even_light_is_the_walks_picture_with_shine():
                   distance_mm=2000.0)
     linear = np.empty((SIZE, SIZE, 3), np.float32)
     linear[:] = (0.5, 0.3, 0.2)
-    out, _ = clinical.photograph(linear, record, np.zeros((SIZE, SIZE), np.float32), even())
+    out, _ = clinical.photograph(linear, record, FLAT, even())
     assert np.allclose(out, linear, rtol=0.02)
     shiny, _ = clinical.photograph(linear, replace(record, clinical=replace(record.clinical, shine=1.0)),
-                                   np.zeros((SIZE, SIZE), np.float32), even())
+                                   FLAT, even())
     f0 = ((environment.ETA_SKIN - 1) / (environment.ETA_SKIN + 1)) ** 2
     added = (shiny - out)[SIZE // 2, SIZE // 2]
     assert np.allclose(added, f0, rtol=0.25)  # white, about the Fresnel reflectance
@@ -110,7 +111,7 @@ def test_masks_go_with_the_picture():
     mask = np.zeros((SIZE, SIZE), bool)
     mask[20:40, 24:44] = True
     linear = np.where(mask[..., None], 0.1, 0.6).astype(np.float32).repeat(3, -1)
-    out, view = clinical.photograph(linear, record, np.zeros((SIZE, SIZE), np.float32), even())
+    out, view = clinical.photograph(linear, record, FLAT, even())
     dark = out[..., 1] < 0.5 * (out[..., 1].min() + out[..., 1].max())
     seen = view.mask(mask)
     assert (dark & seen).sum() / (dark | seen).sum() > 0.95 and seen.sum() > 50
@@ -118,13 +119,13 @@ def test_masks_go_with_the_picture():
 
 def test_relief_shows_and_dof_blurs_away_from_the_focus():
     rng = np.random.default_rng(0)
-    height = 20 * rng.standard_normal((SIZE, SIZE)).astype(np.float32)
+    slope = 0.05 * rng.standard_normal((2, SIZE, SIZE)).astype(np.float32)
     linear = np.full((SIZE, SIZE, 3), 0.4, np.float32)
     the_room = environment.room("window", 0.0, 30.0, 0.2)
 
     def detail(**values):
         record = shot(**{"light": "window", "aperture_mm": 0.1, "curvature_mm": 5000.0, "distance_mm": 100.0} | values)
-        out, _ = clinical.photograph(linear, record, height, the_room)
+        out, _ = clinical.photograph(linear, record, slope, the_room)
         return (out - gaussian_filter(out, (3, 3, 0))).std()
 
     assert detail(relief=1.0) > 5 * detail(relief=0.0)

@@ -127,17 +127,17 @@ def view_of(record: SampleRecord, size: int) -> View:
                 2 * low * c.distance_mm / size, lens, axis)
 
 
-def light(linear: F32, record: SampleRecord, height_um: F32, room: Room, view: View) -> F32:
+def light(linear: F32, record: SampleRecord, slope: F32, room: Room, view: View) -> F32:
     """The skin (size, size, 3) lit by the room and the flash, seen from the camera but still flat on the grid.
 
-    linear      what the skin returns of even light, over a white tile
-    height_um   relief, outwards positive
+    linear  what the skin returns of even light, over a white tile
+    slope   (2, size, size)   of the relief along y and x, mean over each pixel, outwards positive
     """
     c = record.clinical
     frame = Frame(linear.shape[0], record.camera.field_of_view_mm)
     axis = frame.axis_mm.astype(np.float64)
     x, y = np.meshgrid(axis, axis)
-    dy, dx = np.gradient(height_um * np.float32(1e-3 * c.relief), frame.pixel_mm)
+    dy, dx = slope * np.float32(c.relief)
     body_x, body_y = x / c.curvature_mm, y / c.curvature_mm
     tables = environment.integrate(room, c.roughness, view.axis)
     points = np.stack([x, y, -(x**2 + y**2) / (2 * c.curvature_mm)], axis=-1)
@@ -167,12 +167,15 @@ def light(linear: F32, record: SampleRecord, height_um: F32, room: Room, view: V
 
 
 def photograph(
-    linear: F32, record: SampleRecord, height_um: F32, room: Room
+    linear: F32, record: SampleRecord, slope: F32, room: Room
 ) -> tuple[F32, View]:
-    """(photograph (size, size, 3), the view that masks take too) of the walk's picture of flat skin."""
+    """(photograph (size, size, 3), the view that masks take too) of the walk's picture of flat skin.
+
+    slope is that of `light`.
+    """
     size = linear.shape[0]
     view = view_of(record, size)
-    lit = light(linear, record, height_um, room, view)
+    lit = light(linear, record, slope, room, view)
     seen = view.picture(lit)
     c = record.clinical
     frame = Frame(size, record.camera.field_of_view_mm)

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import BSpline
 from threadpoolctl import ThreadpoolController
 
 from synthskin.conventions import default_spp
@@ -34,6 +35,7 @@ from synthskin.physics.llvm import DeviceError
 from synthskin.record import SampleRecord
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -210,8 +212,8 @@ class Engine:
             finished, artefact_masks = artefacts.on_skin(picture.clean, shot, furrow_map(scene, size), scene.hair)
         if shot is not record:
             with self._timed("photograph"):
-                height = footprint_to_picture(clinical.surface_um(scene), scene.tissue, size)
-                finished, view = clinical.photograph(finished, record, height, self.room(record))
+                slope = relief_slope(clinical.surface_um(scene), scene.tissue, size)
+                finished, view = clinical.photograph(finished, record, slope, self.room(record))
         with self._timed("artefacts"):
             finished, far = artefacts.in_lens(finished, shot)
         with self._timed("camera"):
@@ -276,42 +278,86 @@ def _seen(view: clinical.View, mask: U8) -> U8:
     return np.where(view.mask(mask > 0), 255, 0).astype(np.uint8)
 
 
-def _pixel_columns(tissue: Any, size_px: int) -> NDArray[np.int32]:
-    n = tissue.dej_mm.shape[0]
-    margin = round(-tissue.origin_mm / tissue.column_mm)
-    return (((np.arange(size_px) + 0.5) / size_px) * (n - 2 * margin) + margin).astype(np.int32)
+def _margin(values: NDArray[Any], tissue: Any) -> int:
+    """Elements of a map, on columns or coarse ones, that lie before the picture's edge."""
+    return round(-tissue.origin_mm / tissue.column_mm * len(values) / tissue.dej_mm.shape[0])
 
 
-def footprint_to_picture(where: NDArray[Any], tissue: Any, size_px: int) -> NDArray[Any]:
-    """A map on the grid's columns, seen at the picture's pixels."""
-    index = _pixel_columns(tissue, size_px)
-    return np.asarray(where)[index[:, None], index]
+def footprint_to_picture(where: NDArray[np.bool_], tissue: Any, size_px: int) -> NDArray[np.bool_]:
+    """Mask (size, size) of a footprint on the grid's columns: pixels whose centre lies in one of its columns.
+
+    That keeps the area of what is thinner than a pixel, where "at least half covered" loses it. A centre on the edge
+    between two columns looks to one side or the other, by turns from row to row (from column to column), so that
+    nothing moves.
+    """
+    margin = _margin(where, tissue)
+    place = (2 * np.arange(size_px) + 1) * (len(where) - 2 * margin)
+    low, rest = np.divmod(place, 2 * size_px)  # whole numbers: an edge is met exactly
+    turn = ((rest == 0)[:, None] & (np.arange(size_px) % 2 == 1)).astype(np.int64)
+    index = margin + low[:, None] - turn
+    return np.asarray(where)[index, index.T]
+
+
+def pixel_means(values: F32, tissue: Any, size_px: int) -> F32:
+    """Mean (size, size) over each pixel of a map on the grid's columns, or on its coarse ones."""
+    margin = _margin(values, tissue)
+    seen = values[margin : len(values) - margin, margin : len(values) - margin]
+    return denoise.box_means(np.ascontiguousarray(denoise.box_means(seen, size_px).T), size_px).T
+
+
+def _relief(height_um: F32, tissue: Any, size_px: int, order: tuple[int, int]) -> F64:
+    """Mean over each pixel of a height on the columns, or of its derivative along y or x, in um and mm.
+
+    Between columns it is a quadratic B-spline with the columns as its weights: continuous in slope, nowhere steeper than
+    between two columns. Picked from the nearest column, furrows would be steps where pixels are smaller, and alias
+    where they are larger.
+    """
+    n = len(height_um)
+    knots_mm = tissue.origin_mm + (np.arange(n + 3) - 1) * tissue.column_mm
+    edges_mm = np.linspace(0, n * tissue.column_mm + 2 * tissue.origin_mm, size_px + 1)
+    values = np.asarray(height_um, np.float64)
+    for axis, derivative in enumerate(order):
+        spline = BSpline(knots_mm, values, 2, axis=axis)
+        at = spline(edges_mm) if derivative else spline.antiderivative()(edges_mm)
+        values = np.diff(at, axis=axis) / (edges_mm[1] - edges_mm[0])
+    return values
+
+
+def relief_slope(height_um: F32, tissue: Any, size_px: int) -> F32:
+    """Slope (2, size, size) along y and x of a height on the columns, mean over each pixel."""
+    both = [_relief(height_um, tissue, size_px, order) for order in ((1, 0), (0, 1))]
+    return (np.stack(both) / 1000).astype(np.float32)
 
 
 def furrow_map(scene: Any, size_px: int) -> F32:
     """Relief at the picture's pixels, 0 on a plateau ... 1 in the deepest furrow."""
-    index = _pixel_columns(scene.tissue, size_px)
-    height = scene.surface_height_um[index[:, None], index]
+    height = _relief(scene.surface_height_um, scene.tissue, size_px, (0, 0))
     span = float(height.max() - height.min())
     return np.asarray((height.max() - height) / span if span > 0 else np.zeros_like(height), np.float32)
 
 
 def depth_maps(scene: Any, size_px: int) -> dict[str, F32]:
-    """Melanin and blood columns (mm of pure chromophore), lesion depth (mm) and surface height (mm) at the pixels."""
+    """Means over the pixels: melanin and blood columns (mm of pure chromophore), lesion depth and surface height (mm).
+
+    The depth is the mean over the columns that hold the lesion, 0 where it covers less than half of a pixel.
+    """
     tissue = scene.tissue
-    index = _pixel_columns(tissue, size_px)
-    pick = (index[:, None], index)
-    coarse = (index[:, None] // tissue.coarse_factor, index // tissue.coarse_factor)
     fine_dz, coarse_dz = np.diff(tissue.z_edges_fine_mm), np.diff(tissue.z_edges_coarse_mm)
     depth = np.zeros((size_px, size_px), np.float32)
     if scene.lesion is not None:
-        below = scene.lesion.dermal_um[pick] > 0.5
-        reach = tissue.dej_mm[pick] + np.where(below, scene.lesion.dermal_depth_um / 1000, 0)
-        depth = np.where(scene.lesion.column_um[pick] > 0.1, reach, 0)
+        below = scene.lesion.dermal_um > 0.5
+        reach = tissue.dej_mm + np.where(below, scene.lesion.dermal_depth_um / 1000, 0)
+        holds = (scene.lesion.column_um > 0.1).astype(np.float32)
+        share = pixel_means(holds, tissue, size_px)
+        depth = np.where(share >= 0.5, pixel_means(holds * reach, tissue, size_px) / np.maximum(share, 0.5), 0)
+
+    def column(fine: F32, coarse: F32) -> F32:
+        return pixel_means(fine @ fine_dz, tissue, size_px) + pixel_means(coarse @ coarse_dz, tissue, size_px)
+
     maps = {
-        "melanin_column_mm": tissue.melanin_fine[pick] @ fine_dz + tissue.melanin_coarse[coarse] @ coarse_dz,
-        "blood_column_mm": tissue.blood_fine[pick] @ fine_dz + tissue.blood_coarse[coarse] @ coarse_dz,
+        "melanin_column_mm": column(tissue.melanin_fine, tissue.melanin_coarse),
+        "blood_column_mm": column(tissue.blood_fine, tissue.blood_coarse),
         "lesion_depth_mm": depth,
-        "height_mm": scene.surface_height_um[pick] / 1000,
+        "height_mm": _relief(scene.surface_height_um, tissue, size_px, (0, 0)) / 1000,
     }
     return {name: np.ascontiguousarray(value, np.float32) for name, value in maps.items()}

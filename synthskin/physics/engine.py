@@ -308,8 +308,8 @@ def pixel_means(values: F32, tissue: Any, size_px: int) -> F32:
 def _relief(height_um: F32, tissue: Any, size_px: int, order: tuple[int, int]) -> F64:
     """Mean over each pixel of a height on the columns, or of its derivative along y or x, in um and mm.
 
-    Between columns it is a quadratic B-spline with the columns as its weights: continuous in slope, nowhere steeper than
-    between two columns. Picked from the nearest column, furrows would be steps where pixels are smaller, and alias
+    Between columns it is a quadratic B-spline with the columns as its weights: continuous in slope, nowhere steeper
+    than between two columns. Picked from the nearest column, furrows would be steps where pixels are smaller, and alias
     where they are larger.
     """
     n = len(height_um)

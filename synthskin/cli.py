@@ -21,7 +21,7 @@ from synthskin.cli_classify import register_classifier
 from synthskin.cli_data import register
 from synthskin.cli_diffusion import register_diffusion
 from synthskin.cli_gan import register_gan
-from synthskin.cli_options import JsonOption
+from synthskin.cli_options import JsonOption, tell_failed
 from synthskin.cli_segment import register_segmenter
 from synthskin.cli_study import register_study
 from synthskin.cli_variation import register_variations
@@ -130,12 +130,7 @@ def render(
         _say(f"interrupted: {result.kept + result.made} of {result.n} samples are in {result.directory}; "
              "the same command again continues")
         raise typer.Exit(130)
-    for index, reason in result.failed.items():
-        _say(f"sample {index} failed: {reason}")
-    if result.failed:
-        _say(f"error: {len(result.failed)} of {result.n} samples could not be made, the others are in "
-             f"{result.directory}; the same command again tries them once more")
-        raise typer.Exit(3)
+    tell_failed(result)
     if not as_json:
         kept = f", {result.kept} kept" if result.kept else ""
         typer.echo(f"{result.made} samples made{kept} in {result.seconds:.1f} s on {result.device}")

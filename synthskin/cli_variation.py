@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthskin.cli_options import JsonOption, SeedOption
+from synthskin.cli_options import JsonOption, SeedOption, tell_failed
 from synthskin.conventions import default_spp
 
 PresetOption = Annotated[str, typer.Option(help="Name of a preset, or the path of a TOML file.")]
@@ -144,7 +144,7 @@ def _run(
     from synthskin.dataset.reader import read_rows
     from synthskin.progress import make_progress
     from synthskin.run import EngineOptions, RunRequest, render_run
-    from synthskin.variation import VariationError, followed
+    from synthskin.variation import VariationError, followed, same_pictures
 
     if groups < 1:
         raise VariationError(f"--n {groups}: 1 or more lesions are needed")
@@ -154,20 +154,28 @@ def _run(
     request = RunRequest(noted, groups * len(plan), seed, out, options, workers, overwrite, plan=plan)
     result = render_run(request, progress=make_progress())
     rows = [row for row in read_rows(out) if row["index"] < request.n]
-    derived = followed(rows, len(plan)) if len(rows) == request.n else []
+    whole = len(rows) == request.n
+    derived = followed(rows, len(plan)) if whole else None
+    same = [[plan.siblings()[k] for k in alike] for alike in same_pictures(out, rows, len(plan))] if whole else []
     if as_json:
         typer.echo(json.dumps({
             "dir": str(out), "preset": preset.name, "set_hash": request.set_hash, "seed": seed, "groups": groups,
             "n": request.n, "made": result.made, "kept": result.kept, "seconds": round(result.seconds, 3),
-            "interrupted": result.interrupted, "variation": plan.settings(), "followed": derived}))
+            "interrupted": result.interrupted, "failed": {str(key): why for key, why in result.failed.items()},
+            "variation": plan.settings(), "followed": derived, "same_pictures": same}))
     if result.interrupted:
         print(f"interrupted: {result.kept + result.made} of {request.n} samples are in {out}; the same command again "
               "continues", file=sys.stderr, flush=True)
         raise typer.Exit(130)
+    tell_failed(result)
+    for alike in same:
+        print(f"note: the pictures of {', '.join(alike)} are the same in every lesion: {plan.words()} is of no effect "
+              "on them here", file=sys.stderr, flush=True)
     if not as_json:
         kept = f", {result.kept} kept" if result.kept else ""
         typer.echo(f"{result.made} samples made{kept} in {result.seconds:.1f} s: {groups} x {plan.words()}")
-        typer.echo(f"followed {', '.join(derived) or 'nothing'}")
+        if derived is not None:
+            typer.echo(f"followed {', '.join(derived) or 'nothing'}")
         typer.echo(f"folder  {out}")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from synthskin.conventions import HEALTHY
+from synthskin.dataset.reader import safe_path
 from synthskin.draw import draw
 from synthskin.laws import PresetError, law_identity, nearest, normalised, number, one_line, specs
 from synthskin.preset import Preset
@@ -27,7 +28,7 @@ from synthskin.run.request import RunError
 #: Keys of a row that follow from the inputs; all others are equal among siblings, index and file names aside.
 DERIVED: Final = (
     "attributes", "attributes_delta_e", "artefacts", "ita_deg", "ita_image_deg", "ita_class", "contrast",
-    "visible_delta_e", "bbox", "boxes", "lesions", "dermoscopic_type", "caption",
+    "visible_delta_e", "bbox", "boxes", "lesions", "modality", "dermoscopic_type", "caption",
 )
 #: Keys that name a sample, and the inputs themselves.
 _NAMES: Final = ("index", "file_name", "mask_file_name", "hair_file_name", "params")
@@ -60,7 +61,11 @@ class Sweep:
         return {"kind": self.kind, "field": self.field, "values": list(self.values), "derived": list(DERIVED)}
 
     def words(self) -> str:
-        return f"{self.kind} {self.field} = {', '.join(map(str, self.values))}"
+        return f"{self.kind} {self.field} = {', '.join(self.siblings())}"
+
+    def siblings(self) -> tuple[str, ...]:
+        """What each sibling has, in words."""
+        return tuple(map(str, self.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,10 @@ class Counterfactual:
 
     def words(self) -> str:
         return f"counterfactual tones = {', '.join(self.tones)}{' with hair' if self.hair else ''}"
+
+    def siblings(self) -> tuple[str, ...]:
+        """What each sibling has, in words."""
+        return self.tones
 
 
 @lru_cache(maxsize=64)
@@ -267,6 +276,21 @@ def followed(rows: Sequence[dict[str, Any]], siblings: int) -> list[str]:
             and any(row[key] != group[0][key] for group in groups for row in group)]
 
 
+def same_pictures(directory: Path, rows: Sequence[dict[str, Any]], siblings: int) -> list[list[int]]:
+    """Siblings whose pictures are byte-identical in every group of a whole set, as lists of two or more."""
+    alike = [list(range(siblings))]
+    for first in range(0, len(rows), siblings):
+        if not alike:
+            break
+        parted: dict[tuple[int, bytes], list[int]] = {}
+        for place, members in enumerate(alike):
+            for sibling in members:
+                data = safe_path(directory, rows[first + sibling]["file_name"]).read_bytes()
+                parted.setdefault((place, hashlib.sha256(data).digest()), []).append(sibling)
+        alike = [members for members in parted.values() if len(members) > 1]
+    return alike
+
+
 def changed_preset(name: str, sets: Sequence[str], diagnosis: str | None, tone: str | None) -> Preset:
     """A preset with its changes; raises PresetError."""
     from synthskin.preset import load_preset
@@ -279,6 +303,6 @@ def changed_preset(name: str, sets: Sequence[str], diagnosis: str | None, tone: 
 
 __all__ = [
     "DERIVED", "Counterfactual", "PresetError", "Sweep", "SweepFile", "VariationError", "changed_preset", "check_sets",
-    "followed", "load_sweep", "make_counterfactual", "make_sweep", "parse_sweep", "parse_values", "sweep_names",
-    "with_lesions", "with_value",
+    "followed", "load_sweep", "make_counterfactual", "make_sweep", "parse_sweep", "parse_values", "same_pictures",
+    "sweep_names", "with_lesions", "with_value",
 ]

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from synthskin.preset import Preset
 from synthskin.record import GROUPS, SampleRecord
+
+#: Where a structure is absent (its first number is 0), so is what else of it would show; of all others the first
+#: number decides alone.
+_GOES_WITH: Final = {"structures.acanthosis_keratin_um": "structures.acanthosis_thickness_um"}
 
 
 def hash_uniform(*parts: str | int) -> float:
@@ -40,6 +44,7 @@ def draw(preset: Preset, seed: int, index: int) -> SampleRecord:
     tone = _pick(tones, hash_uniform(preset.name, seed, index, "tone")) if tones else None
     chances = {confound.key: confound.probability(diagnosis) for confound in preset.confounds}
     groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+    absent: set[str] = set()
     for key, own in preset.fields.items():
         law = own
         if not own.pinned:
@@ -53,6 +58,9 @@ def draw(preset: Preset, seed: int, index: int) -> SampleRecord:
             hash_uniform(preset.name, seed, index, f"{key}#zero") < law.zero_probability
         ):
             value = 0 if law.law == "integer" or isinstance(law.args[0], int) else 0.0
+            absent.add(key)
+        elif key in _GOES_WITH and _GOES_WITH[key] in absent and not own.pinned:
+            value = 0.0
         else:
             value = law.inverse_cdf(hash_uniform(preset.name, seed, index, key))
         groups[group][name] = value

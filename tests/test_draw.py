@@ -1,6 +1,7 @@
 import dataclasses
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +87,35 @@ def test_any_draw_is_a_valid_record(name, seed, index):
 def test_record_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         draw(load_preset("fst1"), 0, 0).skin.blood_fraction = 0.1
+
+
+def test_what_is_absent_brings_no_horn():
+    """The first number of a structure decides whether it is there; horn of an absent acanthosis changed the colour."""
+    there = 0
+    for name in ("mel", "nv", "bkl", "df", "isic_like"):
+        preset = load_preset(name)
+        for index in range(150):
+            own = draw(preset, 0, index).structures
+            there += own.acanthosis_thickness_um > 0
+            assert own.acanthosis_thickness_um > 0 or own.acanthosis_keratin_um == 0, (name, index)
+    assert there > 100
+    held = load_preset("mel").with_sets(["structures.acanthosis_keratin_um=40"])
+    assert all(draw(held, 0, index).structures.acanthosis_keratin_um == 40 for index in range(20))
+
+
+def test_palms_are_no_darker_than_the_skin_they_belong_to():
+    for name, form in (("mel", "MEL/acral_lentiginous"), ("nv", "NV/acral")):
+        preset = load_preset(name)
+        acral = preset.with_diagnosis(f"{form}=1")
+        own, palms = (np.mean([draw(one, 0, k).skin.epidermis_thickness_um for k in range(60)])
+                      for one in (preset, acral))
+        assert own == pytest.approx(palms, rel=0.03)
+
+
+def test_healthy_skin_is_of_every_tone_in_all_that_goes_with_it():
+    preset, six = load_preset("healthy"), load_preset("fst6")
+    skins = [draw(preset, 0, index).skin for index in range(600)]
+    dark = [skin for skin in skins if skin.melanosome_fraction >= 0.18]
+    assert 60 < len(dark) < 140
+    low, high = six.fields["skin.epidermis_scattering"].args
+    assert all(low <= skin.epidermis_scattering <= high for skin in dark)

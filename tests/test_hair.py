@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import maximum_filter
 
+from synthskin.physics import strands
 from synthskin.physics.hair import grow_hair, hair_mask
 from synthskin.physics.scene import HairStrand
 from synthskin.record import Camera, Hair, Lesion, SampleRecord, Skin
@@ -90,3 +92,18 @@ def test_mask_is_quick() -> None:
         hair_mask(strands, 256, 12.0)
         spent.append(time.process_time() - start)
     assert min(spent) < 0.15
+
+
+@pytest.mark.parametrize("curl", [0.1, 0.5, 0.9])
+def test_mask_and_picture_show_the_same_curve(curl: float) -> None:
+    """At the raster of the light every texel well inside the mask has a fibre, and every fibre lies in the mask."""
+    raster, fov = 512, 10.0
+    hair = tuple(s for s in grow_hair(record(count=8, curl=curl, length_mm=12.0, thickness_um=90.0)) if not s.vellus)
+    drawn = strands.rasterise(hair, raster, fov)[2] >= 0
+    mask = hair_mask(hair, raster, fov)
+    assert (drawn & mask).sum() / (drawn | mask).sum() > 0.9
+    assert (mask & ~maximum_filter(drawn, 3)).mean() < 0.002 * mask.mean() + 1e-6
+    for strand in hair:
+        points = strands.along(strand)[:, :2]
+        heading = np.unwrap(np.arctan2(*np.diff(points, axis=0).T[::-1]))
+        assert np.rad2deg(np.abs(np.diff(heading)).max()) < 16

@@ -70,3 +70,17 @@ def test_a_fine_zone_that_ends_on_a_cell_edge(dev) -> None:  # type: ignore[no-u
         assert np.all(np.diff(np.array(columns.cells).astype(np.int64).reshape(-1, 2) & 0xFFFF, axis=1) >= 0)
         found.append(reference.walk_flat(*dev, columns, optics, 180, 6)[0])
     assert np.allclose(found[0], found[1], rtol=0.02)
+
+
+def test_a_pixel_converges(dev) -> None:  # type: ignore[no-untyped-def]
+    """The noise of a pixel falls as 1 / sqrt(paths); with all its paths on one lattice it hardly fell beyond 200."""
+    columns, optics = reference.slab(dev[0], dev[1], 0.05, 9.0, 0.0, np.inf, 1.4)
+    few, many = (reference.walk_flat(*dev, columns, optics, 16, paths)[2].mean() for paths in (256, 4096))
+    assert 3.2 < few / many < 5.0
+
+
+def test_other_seeds_are_other_noise_and_not_the_same_some_pixels_further() -> None:
+    keys = np.array([render.mixed(seed) for seed in range(2000)], np.uint64)
+    assert keys[0] == 0 and len(set(keys.tolist())) == 2000
+    # keys that differ in the high half alone are the same noise in other pixels
+    assert len(set((keys & np.uint64(0xFFFFFFFF)).tolist())) > 1990

@@ -29,7 +29,9 @@ LEVELS = 16
 FIRST_MM = 0.06
 GROWTH = 1.25
 COLLISIONS = 1
-SWEEPS = 6
+SWEEPS = 6  # relaxations where cells are of SWEEP_CELL_MM or larger
+SWEEP_CELL_MM = 0.275
+COARSER, COARSE_SWEEPS = 2, 16  # smaller cells start from a solution on cells so many times as large
 CELLS = 48  # of the table, across picture and margins
 #: Cosines and shares of diffuse light (Gauss points for the weight 2 mu): its transmission is twice the exponential
 #: integral E3, which falls more slowly than exp(-2 tau) where it is dark
@@ -101,13 +103,17 @@ def solve(
     cells: int,
     light: F32,
     plate_tan_scale_mm: float,
-) -> Any:
-    """Diffusion mean radiance, Float (9, LEVELS, cells, cells); `light` (cells, cells) is the lamp over the columns.
+    sweeps: int = SWEEPS,
+) -> list[Any]:
+    """Diffusion mean radiance, LEVELS Floats (9, cells, cells); `light` (cells, cells) is the lamp over the columns.
+
+    A relaxation carries light one cell further, so that in a small field what is dark would stay too dark in its
+    middle: there the relaxations start from a solution on larger cells.
 
     What the surface reflects from below comes back where it left, or, under a plate, blurred by its displacement there:
     for that light is solved for twice.
     """
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import gaussian_filter, zoom
 
     F, U = mi.Float, mi.UInt32
     edges = level_edges(top_mm)
@@ -119,6 +125,13 @@ def solve(
     mel, blo = optics.melanin.ravel(), optics.blood.ravel()
     base, mu_s = optics.base.reshape(walk.ZONES, -1), optics.mu_s.reshape(walk.ZONES, -1)
     h = tissue.column_mm * factor
+    start: list[Any] = []
+    if h < SWEEP_CELL_MM and cells % (2 * COARSER) == 0:
+        wide = solve(mi, dr, tissue, optics, top_mm, block_mean(through.transpose(1, 2, 0), COARSER).transpose(2, 0, 1),
+                     cells // COARSER, block_mean(light, COARSER), plate_tan_scale_mm, COARSE_SWEEPS)
+        size = (9, cells // COARSER, cells // COARSER)
+        start = [tissue_columns.on_device(mi, zoom(np.array(level).reshape(size), (1, COARSER, COARSER), order=1,
+                                                   mode="nearest", grid_mode=True)) for level in wide]
     lanes = 9 * cells * cells
     index = dr.arange(U, lanes)
     band, cell = index // (cells * cells), index % (cells * cells)
@@ -177,9 +190,9 @@ def solve(
         diagonal = [below[0] + slope, *below[1:]]
         alone = eliminate([diagonal[k] - 4 * lateral[k] for k in range(LEVELS)])  # columns that do not exchange light
         coupled = eliminate(diagonal)
-        phi: list[Any] = []
+        phi = start
         dr.eval(alone, coupled, between, lateral, inflow, slope, left, right, up, down)
-        for sweep in range(sweeps + 1):
+        for sweep in range(1 if start else 0, sweeps + 1):
             pivot = coupled if sweep else alone
             rhs: list[Any] = []
             for k in range(LEVELS):
@@ -200,11 +213,11 @@ def solve(
         flux = slope * phi[0] - inflow
         return phi, phi[0] + (2 - half) * flux
 
-    _, up_again = relax(source, back, SWEEPS)
+    _, up_again = relax(source, back, sweeps)
     spread = PLATE_SPREAD * plate_tan_scale_mm / h
     sent = (np.array(t * up_again).reshape(9, cells, cells) * INTERNAL_REFLECTION).astype(np.float32)
     returned = put(gaussian_filter(sent, (0, spread, spread), mode="nearest"))
-    return relax(source + t * returned, dr.opaque(F, 0.0, lanes), SWEEPS)[0]
+    return relax(source + t * returned, dr.opaque(F, 0.0, lanes), sweeps)[0]
 
 
 def _features(phi: NDArray[Any], usual: NDArray[Any], depth_mm: NDArray[Any]) -> NDArray[Any]:

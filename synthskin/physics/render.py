@@ -32,6 +32,14 @@ ETA_TISSUE = 1.40  # DESIGN: one index for all tissue
 ETA_GLASS = 1.50
 
 
+def mixed(seed: int) -> int:
+    """64 bits of a seed, 0 of 0, unlike those of its neighbours (the finaliser of SplitMix64, Steele et al. 2014)."""
+    z = (seed * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return z ^ (z >> 31)
+
+
 @cache
 def backend(device: str = "auto", threads: int = 0) -> tuple[Any, Any, str]:
     """(mitsuba, drjit, 'cuda' or 'llvm'); chooses libLLVM before Dr.Jit loads. Raises DeviceError."""
@@ -247,7 +255,7 @@ def _register(mi: Any, dr: Any) -> None:
                 job.field_of_view_mm,
                 width,
                 paths,
-                job.key ^ (int(seed) << 40),
+                job.key ^ mixed(int(seed)),
                 job.polarised,
                 2.0 * job.plate_mm,
                 ending=job.ending,

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
+from synthskin.physics.hair import smooth_points
 from synthskin.physics.scene import HairStrand
 
 F32 = NDArray[np.float32]
@@ -25,6 +26,7 @@ EUMELANIN_RGB = np.array([0.419, 0.697, 1.37], np.float32)  # d'Eon et al. 2011,
 PHEOMELANIN_RGB = np.array([0.187, 0.4, 1.05], np.float32)
 ETA_FIBRE = 1.55 / 1.40
 CUTICLE_SHEEN = 0.005  # by design: diffuse return of cuticle steps in gel
+SHARPEST_DEG, MOST_PIECES = 8.0, 6  # a bend that is not seen; pieces between two points of a strand
 VELLUS_PIGMENT = 0.25  # vellus fibres carry little pigment (by design)
 
 
@@ -41,7 +43,7 @@ def rasterise(
     owner = np.full((raster, raster), -1, np.int32)
     texel = field_of_view_mm / raster
     for number, strand in enumerate(strands):
-        points = np.asarray(strand.points_mm, np.float32)
+        points = along(strand)
         a, b = points[:-1], points[1:]
         for p, q in zip(a, b, strict=True):
             reach = max(p[3], q[3]) + texel
@@ -66,6 +68,15 @@ def rasterise(
             height[window][better] = z[better]
             owner[window][better] = number
     return offset, height, owner
+
+
+def along(strand: HairStrand) -> F32:
+    """The strand's spline, which its mask follows too, in pieces so short that none turns by more than SHARPEST_DEG."""
+    points = np.asarray(strand.points_mm, np.float32)
+    step = np.diff(points[:, :2], axis=0).astype(np.float64)
+    heading = np.unwrap(np.arctan2(step[:, 1], step[:, 0]))
+    turn = np.rad2deg(np.abs(np.diff(heading)).max(initial=0.0))
+    return smooth_points(points, int(np.clip(np.ceil(turn / SHARPEST_DEG), 1, MOST_PIECES)))
 
 
 def transmission(

@@ -211,8 +211,12 @@ def trace(
         return _hash32(U, key_low ^ _hash32(U, px + key_high))
 
     def uniforms(seed: Any, k: Any, draw: Any, count: int) -> list[Any]:
-        """Numbers of draw `draw` of path k: a Kronecker sequence over a pixel's paths, randomly shifted per draw."""
-        shift = _hash32(U, seed + draw * U(0x85EBCA6B))
+        """Numbers of draw `draw` of path k: a Kronecker sequence over a pixel's paths, randomly shifted per draw.
+
+        Each 64 paths have shifts of their own: with one shift for ever a pixel would not converge, for all of its
+        draws would lie on one lattice.
+        """
+        shift = _hash32(U, seed + draw * U(0x85EBCA6B) + (k >> 6) * U(0x9E3779B1))
         return [
             real(dr.fma(k, U(KRONECKER[i]), shift * U(SHIFTS[i])) >> 8) * (1.0 / 16777216.0) for i in range(count)
         ]

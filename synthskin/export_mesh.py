@@ -11,7 +11,6 @@ here it is HYPODERMIS_MM thick.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from synthskin.dataset.exports.common import new_folder
+from synthskin.dataset.format import DatasetError
 from synthskin.physics.anatomy import MARGIN, STRATUM_CORNEUM_UM, build_scene
 from synthskin.physics.hair import smooth_points
 from synthskin.physics.region import instances, sites
@@ -221,50 +222,53 @@ def write_mesh(
 
     ply and obj give a file a part, glb one file of all. Raises MeshError; then nothing is left behind.
     """
-    import trimesh
-
     for name in formats:
         if name not in FORMATS:
             raise MeshError(f"--format {name}: allowed are {', '.join(FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MeshError(f"{out}: is there already and not empty; choose another --out")
+        raise MeshError(f"--out {out}: is there already and not empty; choose another --out")
+    if out.exists() and out.samefile(Path.cwd()):  # the new folder takes its place, and the user's shell would lose it
+        raise MeshError(f"--out {out}: is the folder that you are in; give the name of a new one")
     parts, fields = make_parts(record, columns)
-    temporary = out.with_name(out.name + ".part")
+    try:
+        with new_folder(out) as folder:
+            return _write_parts(folder, record, parts, fields, formats)
+    except DatasetError as error:
+        raise MeshError(str(error)) from None
+
+
+def _write_parts(
+    folder: Path, record: SampleRecord, parts: Mapping[str, Part], fields: Mapping[str, NDArray[Any]],
+    formats: Sequence[str],
+) -> dict[str, Any]:
+    """Fill an empty folder."""
+    import trimesh
+
     made: dict[str, Any] = {"unit": "mm", "axes": "x right, y down, z into the skin", "record": record.to_dict(),
                             "parts": {}, "files": []}
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        scene = trimesh.Scene()
-        for name, part in parts.items():
-            mesh = trimesh.Trimesh(part.vertices, part.faces, process=False)
-            if not mesh.is_watertight:
-                raise MeshError(f"{name}: the surface is not closed; try another --columns")
-            made["parts"][name] = {"vertices": len(mesh.vertices), "faces": len(mesh.faces),
-                                   "volume_mm3": round(float(mesh.volume), 6)}
-            mesh.visual = trimesh.visual.TextureVisuals(
-                material=trimesh.visual.material.PBRMaterial(
-                    name=name, baseColorFactor=COLOURS[name], roughnessFactor=0.7, metallicFactor=0.0,
-                    alphaMode="BLEND" if COLOURS[name][3] < 255 else "OPAQUE"))
-            scene.add_geometry(mesh, node_name=name, geom_name=name)
-            for kind in ("ply", "obj"):
-                if kind in formats:
-                    plain = trimesh.Trimesh(part.vertices, part.faces, process=False)
-                    plain.export(temporary / f"{name}.{kind}")
-                    made["files"].append(f"{name}.{kind}")
-        if "glb" in formats:
-            scene.export(temporary / "scene.glb")
-            made["files"].append("scene.glb")
-        _save_fields(temporary / "fields.npz", fields)
-        made["files"].append("fields.npz")
-        (temporary / "mesh.json").write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if out.is_dir():
-            out.rmdir()
-        temporary.replace(out)
-    except OSError as error:
-        raise MeshError(f"{out}: cannot be written: {error.strerror or error}; choose another --out") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    scene = trimesh.Scene()
+    for name, part in parts.items():
+        mesh = trimesh.Trimesh(part.vertices, part.faces, process=False)
+        if not mesh.is_watertight:
+            raise MeshError(f"{name}: the surface is not closed; try another --columns")
+        made["parts"][name] = {"vertices": len(mesh.vertices), "faces": len(mesh.faces),
+                               "volume_mm3": round(float(mesh.volume), 6)}
+        mesh.visual = trimesh.visual.TextureVisuals(
+            material=trimesh.visual.material.PBRMaterial(
+                name=name, baseColorFactor=COLOURS[name], roughnessFactor=0.7, metallicFactor=0.0,
+                alphaMode="BLEND" if COLOURS[name][3] < 255 else "OPAQUE"))
+        scene.add_geometry(mesh, node_name=name, geom_name=name)
+        for kind in ("ply", "obj"):
+            if kind in formats:
+                plain = trimesh.Trimesh(part.vertices, part.faces, process=False)
+                plain.export(folder / f"{name}.{kind}")
+                made["files"].append(f"{name}.{kind}")
+    if "glb" in formats:
+        scene.export(folder / "scene.glb")
+        made["files"].append("scene.glb")
+    _save_fields(folder / "fields.npz", fields)
+    made["files"].append("fields.npz")
+    (folder / "mesh.json").write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return made
 
 

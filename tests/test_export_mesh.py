@@ -131,6 +131,7 @@ def test_a_grid_too_coarse_for_a_lesion_is_refused():
     (["--preset", "nix"], "unknown preset"),
     (["--out", "full"], "not empty"),
     (["--out", "file/x"], "cannot be written"),
+    (["--out", "file"], "is there already"),
 ])
 def test_bad_input_is_one_line_and_leaves_nothing(arguments, part, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -142,3 +143,24 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, part, tmp_path, cap
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.count("\n") == 1 and part in error
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "full", "thesis.tex"]
+
+
+def test_what_lies_beside_the_folder_stays(tmp_path):
+    """Neither a folder of the user's that is called like a temporary one, nor the folder they are in."""
+    (tmp_path / "a.part").mkdir()
+    (tmp_path / "a.part/thesis.tex").write_text("x")
+    (tmp_path / "a").mkdir()
+    em.write_mesh(RECORD, tmp_path / "a", ("obj",), 48)
+    assert (tmp_path / "a.part/thesis.tex").read_text() == "x" and (tmp_path / "a/mesh.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.part"]
+
+
+@pytest.mark.parametrize("place", [".", "../here"])
+def test_the_folder_one_is_in_is_refused(place, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["mesh", "--columns", "24", "--out", place])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count("\n") == 1 and "the folder that you are in" in error
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here"]

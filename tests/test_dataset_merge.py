@@ -149,3 +149,43 @@ def test_an_empty_share_is_refused(tmp_path):
     with pytest.raises(RunError, match="empty"):
         run(tmp_path / "a", shard=Shard(9, 9))
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("place", ["s1/sub", "s1/images", "s2/a/b", "link/sub"])
+def test_a_target_inside_a_shard_is_refused(made, tmp_path, place):
+    for name in ("s1", "s2"):
+        shutil.copytree(made / name, tmp_path / name)
+    (tmp_path / "link").symlink_to(tmp_path / "s1")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DatasetError, match=r"lies inside .*s[12], which is to be merged; choose"):
+        merge_sets([tmp_path / "s1", tmp_path / "s2"], tmp_path / place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_row_that_the_target_has_already_is_compared(made, tmp_path):
+    merge_sets(shards(made), tmp_path / "m")
+    other = shutil.copytree(made / "s2", tmp_path / "other")
+    lines = (other / "metadata.jsonl").read_text().splitlines()
+    row = json.loads(lines[0]) | {"caption": "Another."}
+    (other / "metadata.jsonl").write_text("\n".join([json.dumps(row), *lines[1:]]) + "\n")
+    with pytest.raises(DatasetError, match=r"sample 1 differs from that of another folder or of .*m; only"):
+        merge_sets([other], tmp_path / "m")
+    assert differences(made / "whole", tmp_path / "m") == []
+
+
+@pytest.mark.parametrize("place", ["s2/images/000001.png", "s2/new.png", "s2/preview.png", "link/x.png", "to.png"])
+def test_a_preview_overwrites_nothing_of_another_set(made, tmp_path, place, monkeypatch, capsys):
+    for name in ("s1", "s2"):
+        shutil.copytree(made / name, tmp_path / name)
+    (tmp_path / "link").symlink_to(tmp_path / "s2" / "images")
+    (tmp_path / "to.png").symlink_to(tmp_path / "s2" / "images" / "000001.png")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["preview", "s1", "--out", place])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count("\n") == 1 and "lies inside the set" in error
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["preview", "s1", "--out", "s1/preview.png"])
+    assert caught.value.code == 0

@@ -31,10 +31,11 @@ class Merged:
 
 
 def merge_sets(folders: list[Path], out: Path, progress: Progress | None = None) -> Merged:
-    """Copy every whole sample of `folders` into `out`; sources stay as they are.
+    """Copy every whole sample of `folders` that `out` has not; sources, and samples that it has, stay as they are.
 
-    Raises DatasetError where the folders are not of one run (naming what differs), where two of them hold different
-    rows for one index, where a sample is damaged, or where `out` cannot be written. The same call again continues.
+    Raises DatasetError where the folders are not of one run (naming what differs), where two of them, or one and `out`,
+    hold different rows for one index, where a sample is damaged, or where `out` lies in one of them or cannot be
+    written. The same call again continues.
     """
     cards = _matching_cards(folders, out)
     card = replace(cards[0], n=max(card.n for card in cards))
@@ -43,9 +44,10 @@ def merge_sets(folders: list[Path], out: Path, progress: Progress | None = None)
         if _preset_text(folder) != preset:
             raise DatasetError(f"{folder}/preset.toml: differs from that of {folders[0]}; only shards of one run "
                                "can be merged")
-    seen: dict[int, int] = {}  # index: hash of its row
     copied = 0
     with DatasetWriter(out, card, preset) as writer:
+        # index: hash of its row; those that the folder has already are compared too
+        seen = {row["index"]: hash(encode_row(row)) for row in iter_rows(out)}
         if progress is not None:
             progress.start(writer.card.n, len(writer.finished))
         try:
@@ -77,8 +79,12 @@ def _matching_cards(folders: list[Path], out: Path) -> list[Card]:
     for k, folder in enumerate(real):
         if folder in real[:k]:
             raise DatasetError(f"{folders[k]}: was given twice")
-    if out.resolve() in real:
+    target = out.resolve()
+    if target in real:
         raise DatasetError(f"--out {out}: is one of the folders to merge; choose another --out")
+    for folder, place in zip(folders, real, strict=True):
+        if place in target.parents:
+            raise DatasetError(f"--out {out}: lies inside {folder}, which is to be merged; choose a folder elsewhere")
     cards = [read_card(folder)[0] for folder in folders]
     for folder, card in zip(folders, cards, strict=True):
         here = card.identity() | {"licences": card.licences, "attribution": card.attribution}
@@ -101,7 +107,7 @@ def _preset_text(folder: Path) -> str:
 
 
 def _whole_samples(folder: Path, card: Card, seen: dict[int, int], writer: DatasetWriter) -> Iterator[EncodedSample]:
-    """The samples of a folder that `writer` has not yet, checked and read; rows it has are compared."""
+    """The samples of a folder that `writer` has not yet, checked and read; rows of an index in `seen` are compared."""
     there = writer.finished
     rows = iter_rows(folder)
     maps = bool(card.engine.get("maps"))
@@ -112,8 +118,8 @@ def _whole_samples(folder: Path, card: Card, seen: dict[int, int], writer: Datas
                 line = encode_row(row)
                 index = row["index"]
                 if seen.setdefault(index, hash(line)) != hash(line):
-                    raise DatasetError(f"{folder}: its sample {index} differs from that of another folder; only "
-                                       "shards of one run can be merged")
+                    raise DatasetError(f"{folder}: its sample {index} differs from that of another folder or of "
+                                       f"{writer.directory}; only shards of one run can be merged")
                 if row["set_hash"] != card.set_hash or row["seed"] != card.seed:
                     raise DatasetError(f"{folder}: sample {index} is of another set than the card says; see "
                                        f"`synthskin validate {folder}`")

@@ -61,10 +61,14 @@ def _tile(image: NDArray[Any], mask: NDArray[Any] | None, side: int) -> NDArray[
 
 
 def write_preview(directory: Path, out: Path | None = None) -> Path:
-    """Write the contact sheet to `out`, or to preview.png in the set; gives the path. Raises DatasetError."""
-    inside = out is not None and directory.resolve() in out.resolve().parents
-    if out is not None and inside and out.resolve() != directory.resolve() / "preview.png":
-        raise DatasetError(f"--out {out}: lies inside the set {directory}; choose a file elsewhere")
+    """Write the contact sheet to `out`, or to preview.png in the set; gives the path. Raises DatasetError.
+
+    `out` may lie inside no data set, but for the set's own preview.png.
+    """
+    if out is not None and out.resolve() != directory.resolve() / "preview.png":
+        for folder in {*out.absolute().parents, *out.resolve().parents}:
+            if (folder / "dataset.json").is_file():
+                raise DatasetError(f"--out {out}: lies inside the set {folder}; choose a file elsewhere")
     data = preview_png(directory)
     target = out if out is not None else safe_path(directory, "preview.png")
     write_whole(target, data, DatasetError, "choose another --out")

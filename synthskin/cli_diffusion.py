@@ -55,11 +55,12 @@ def quickstart_command(
                                 vae_width=vae_width, vae_crop_px=vae_crop, precision=precision, seed=seed,
                                 save_every=save_every, device=device, overwrite=overwrite)
     result = train_base(data, out, options, make_progress(verb="training"))
+    _say_left_out(result.left_out)
     if as_json:
         typer.echo(json.dumps({"dir": str(out), "steps": result.steps, "loss": result.loss,
                                "vae_error": result.vae_error, "seconds": round(result.seconds, 1),
                                "pictures_per_s": round(result.pictures_per_s, 1),
-                               "gpu_memory_bytes": result.gpu_memory_bytes}))
+                               "gpu_memory_bytes": result.gpu_memory_bytes, "left_out": result.left_out}))
     else:
         memory = "" if result.gpu_memory_bytes is None else f", {result.gpu_memory_bytes / 2**30:.1f} GiB of GPU memory"
         typer.echo(f"loss {result.loss:.3f}, autoencoder off by {127.5 * result.vae_error:.1f} grey levels, "
@@ -128,10 +129,11 @@ def train_command(
         save_every=save_every, validate_every=validate_every, validate_n=validate_n, base_licence=base_licence,
         device=device, overwrite=overwrite)
     result = train_lora(data, base, out, options, make_progress(verb="training"))
+    _say_left_out(result.left_out)
     if as_json:
         typer.echo(json.dumps({"dir": str(out), "steps": result.steps, "resumed_at": result.resumed_at,
                                "loss_first": result.first, "loss_last": result.last, "metrics": result.metrics,
-                               "seconds": round(result.seconds, 1)}))
+                               "seconds": round(result.seconds, 1), "left_out": result.left_out}))
     else:
         typer.echo(f"loss {result.first:.4f} at first, {result.last:.4f} at last; {result.seconds:.0f} s")
         typer.echo(f"LoRA    {out}")
@@ -198,11 +200,12 @@ def generate_command(
     result = generate_set(request, make_progress(verb="generating"))
     for remark in result.remarks:
         _say(f"note: {remark}")
+    _say_left_out(result.left_out)
     if as_json:
         typer.echo(json.dumps({
             "dir": str(out), "n": n, "kept": result.kept, "made": result.made, "counts": result.counts,
             "shortfall": result.shortfall, "explain": None if result.page is None else str(result.page),
-            "interrupted": result.interrupted, "seconds": round(result.seconds, 1)}))
+            "interrupted": result.interrupted, "seconds": round(result.seconds, 1), "left_out": result.left_out}))
     if result.interrupted:
         _say(f"interrupted: {result.kept} of {n} samples are in {out}; the same command again continues")
         raise typer.Exit(130)
@@ -217,6 +220,11 @@ def generate_command(
     if result.shortfall:
         _say(f"error: {result.shortfall}")
         raise typer.Exit(3)
+
+
+def _say_left_out(left_out: dict[str, int]) -> None:
+    for why, number in left_out.items():
+        _say(f"left out: {number} samples: {why}")
 
 
 def _say(text: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +37,8 @@ class TrainingSet:
     images    (n, size, size, 3) uint8
     masks     (n, size, size) uint8 0 or 255, or None where the row has none
     prompts   one a picture
+    files     sha256 of the files of picture and mask (None where there is none)
+    left_out  rows that are not learnt from, by reason
     """
 
     names: tuple[str, ...]
@@ -43,6 +48,8 @@ class TrainingSet:
     masks: tuple[NDArray[np.uint8] | None, ...]
     prompts: tuple[str, ...]
     cards: tuple[Card, ...]
+    files: tuple[tuple[str, str | None], ...]
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -60,49 +67,80 @@ class TrainingSet:
         return any(card.generator == "real" for card in self.cards)
 
     def hash(self) -> str:
-        """What was trained on, for cards and for continuing: set hashes, names and prompts."""
+        """What was trained on, for cards and for continuing: set hashes, names and prompts. `content` is of the files.
+        """
         parts = [card.set_hash for card in self.cards]
         return f"{keyed(*parts, *self.names, *self.prompts):016x}"
 
+    def content(self) -> str:
+        """sha256 of the files of pictures and masks in their order: a replaced one is another training set."""
+        return hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
+
 
 def load_training_set(folders: Sequence[Path], size_px: int, prompt: str | None = None,
-                      split: str | None = None) -> TrainingSet:
-    """All pictures of the sets (with that `split`) as squares; raises DiffusionError on none, one, or no captions.
+                      with_test: bool = False) -> TrainingSet:
+    """Pictures of the sets as squares; raises DiffusionError on none, one, or no captions.
 
-    prompt   for every picture, instead of those made from metadata
+    prompt      for every picture, instead of those made from metadata
+    with_test   False leaves out rows of split test and every group, of all the sets, that has one
     """
     names: list[str] = []
     groups: list[str | None] = []
     rows: list[dict[str, Any]] = []
-    images, masks, prompts, cards = [], [], [], []
-    for folder in folders:
-        data = open_dataset(folder)
-        cards.append(data.card)
+    images, masks, prompts, files = [], [], [], []
+    opened = [open_dataset(folder) for folder in folders]
+    tested = {_group(row, data.directory) for data in opened for row in data.rows if row["split"] == "test"}
+    left_out: Counter[str] = Counter()
+    for folder, data in zip(folders, opened, strict=True):
         for row in data.rows:
-            if split is not None and row["split"] != split:
+            if not with_test and _group(row, data.directory) in tested:
+                left_out["split=test" if row["split"] == "test" else "a group that has split=test"] += 1
                 continue
             told = prompt or prompt_of_row(row)
             if told is None:
                 raise DiffusionError(f"{folder}: no captions: {row['file_name']} has neither diagnosis nor tone; give "
                                      "--instance-prompt, or a set with labels")
+            mask_name = row["mask_file_name"]
             try:
                 image = read_png(safe_path(folder, row["file_name"]))
-                mask = None if row["mask_file_name"] is None else read_png(safe_path(folder, row["mask_file_name"]))
+                mask = None if mask_name is None else read_png(safe_path(folder, mask_name))
             except DatasetError as error:
                 raise DiffusionError(f"{folder}/{row['file_name']}: {error}") from None
             images.append(square(image, size_px))
             masks.append(None if mask is None else square(mask, size_px))
             names.append(f"{data.card.set_hash}/{row['file_name']}")
+            files.append((file_sha256(folder, row["file_name"]),
+                          None if mask_name is None else file_sha256(folder, mask_name)))
             groups.append(row["group_id"])
             rows.append(row)
             prompts.append(told)
+    shown = ", ".join(map(str, folders))
     if not names:
-        raise DiffusionError(f"{', '.join(map(str, folders))}: no pictures" + (f" with split={split}" if split else ""))
+        why = "".join(f"; {n} samples with {reason} are left out" for reason, n in left_out.items())
+        raise DiffusionError(f"{shown}: no pictures to learn from{why}; give another set")
     if len(names) == 1:
         raise DiffusionError(f"{folders[0]}: one picture only; a LoRA learns what pictures share: give 2 or more, "
                              "better 50 a class")
     return TrainingSet(tuple(names), tuple(groups), tuple(rows), np.stack(images), tuple(masks), tuple(prompts),
-                       tuple(cards))
+                       tuple(data.card for data in opened), tuple(files), dict(left_out))
+
+
+def _group(row: dict[str, Any], folder: Path) -> str:
+    """What no split may cut: the row's group, else person, else lesion, else the picture alone."""
+    for key in ("group_id", "patient_id", "lesion_id"):
+        if row[key] is not None:
+            return f"{key}={row[key]}"
+    return f"{folder.resolve()}:{row['index']}"
+
+
+def file_sha256(folder: Path, relative: str) -> str:
+    """sha256 of a file of a set; raises DatasetError."""
+    path = safe_path(folder, relative)
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def square(array: NDArray[Any], size_px: int) -> NDArray[np.uint8]:

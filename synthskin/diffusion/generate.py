@@ -26,7 +26,7 @@ from synthskin.diffusion.base import BASE_CARD, Base, load_base
 from synthskin.diffusion.devices import keyed, pick_device, told_of_memory
 from synthskin.diffusion.drawn import draw_mask
 from synthskin.diffusion.errors import DiffusionError
-from synthskin.diffusion.judge import load_panel, measured_tone
+from synthskin.diffusion.judge import classifier_sha256, load_panel, measured_tone
 from synthskin.diffusion.lora import CARD, MaskInput, load_lora, read_lora_card
 from synthskin.diffusion.pipeline import (
     image_pipeline,
@@ -90,6 +90,8 @@ class _Run:
         self.size_px = request.size_px or told["size_px"]
         self.base.check_size(self.size_px)
         self._check_way()
+        if self.source is not None and request.needs_lesion:
+            self.source = self.source.with_lesion(self.size_px)
         classes = {name: 1.0 for name in told.get("classes", {}) if name != "None"}
         self.slots = plan_slots(request.n, request.diagnosis, request.tone,
                                 None if self.source is None else self.source.rows, request.seed,
@@ -98,13 +100,14 @@ class _Run:
         self.checkpoint = str(told["weights_sha256"])
         identity = request.identity(
             checkpoint=self.checkpoint, base=self.base.fingerprint, size=self.size_px,
-            source=None if self.source is None else self.source.card.set_hash,
-            classifier=None if request.classifier is None else request.classifier.name)
+            source=None if self.source is None else self.source.content(), classifier=classifier_sha256(request))
         self.set_hash = identity_hash(identity)
         self.card = self._card(told, identity)
-        check_target(request.out, self.card, request.overwrite, self._preset_toml())
-        self.panel, self.segmenter = load_panel(request, self.size_px, told.get("data_hash"),
-                                                sorted({s.diagnosis for s in self.slots if s.diagnosis is not None}))
+        self.preset_toml = self._preset_toml(identity)
+        check_target(request.out, self.card, request.overwrite, self.preset_toml)
+        self.panel, self.segmenter = load_panel(request, self.size_px, told,
+                                                sorted({s.diagnosis for s in self.slots if s.diagnosis is not None}),
+                                                self.remarks.append)
         self.card.engine.update({f"gate {name}": value for name, value in json.loads(
             json.dumps(self.panel.settings())).items()})
         self.explain = None if request.explain is None else Explainer(request.explain)
@@ -167,10 +170,11 @@ class _Run:
             image_pipeline if request.redo == "whole" else inpaint_pipeline)
         return settle(make(self.base), self.device, request.offload)
 
-    def _preset_toml(self) -> str:
+    def _preset_toml(self, identity: dict[str, Any]) -> str:
         lines = ["# What this set was asked for; the same command continues it.", f'name = "{PRESET}"',
                  'generator = "diffusion"', f'set_hash = "{self.set_hash}"', f"seed = {self.request.seed}",
                  f'way = "{self.request.way}"', f'checkpoint = "{self.checkpoint}"', f"size_px = {self.size_px}"]
+        lines += [f'{key}_sha256 = "{identity[key]}"' for key in ("source", "classifier") if identity[key] is not None]
         for key in ("diagnosis", "tone", "strength", "steps", "guidance", "lora_scale", "redo", "batch", "tries"):
             value = getattr(self.request, key)
             if value is not None:
@@ -183,10 +187,12 @@ class _Run:
         request = self.request
         tally, made, interrupted = Tally(), 0, False
         given_up: dict[str | None, Tally] = {}
-        with DatasetWriter(request.out, self.card, self._preset_toml(), request.overwrite) as writer:
+        with DatasetWriter(request.out, self.card, self.preset_toml, request.overwrite) as writer:
             before = len(writer.finished)
             progress.start(request.n, before)
             rows = {row["index"]: row for row in iter_rows(request.out)} if before else {}
+            if self.source is not None:
+                self.source.refuse_replaced(list(rows.values()), request.out)
             try:
                 for first in range(0, request.n, request.batch):
                     block = self.slots[first:first + request.batch]
@@ -219,7 +225,8 @@ class _Run:
             page = self.explain.finish(tally, self.panel.settings(), f"{kept} of {request.n} pictures kept; "
                                        "earlier runs into the same set are in the counts, not among the thumbnails")
         return GenerateResult(request.out, request.n, kept, made, counts, shortfall, page, interrupted,
-                              time.monotonic() - self.start, tuple(self.remarks))
+                              time.monotonic() - self.start, tuple(self.remarks),
+                              {} if self.source is None else self.source.left_out)
 
     def _take_over(self, row: dict[str, Any], tally: Tally, given_up: dict[str | None, Tally]) -> None:
         """A sample of an earlier run: into the counts, and known to the near-duplicate gate."""
@@ -301,8 +308,7 @@ class _Run:
     def _candidate(self, t: _Try, picture: NDArray[np.uint8]) -> Candidate:
         slot, exempt, asked_deg = t.slot, frozenset[str](), None
         if t.image is not None and t.parent is not None and self.source is not None:
-            name = self.source.rows[t.parent]["file_name"]
-            exempt = frozenset({f"{self.source.card.set_hash}/{name}"})
+            exempt = frozenset({self.source.files[t.parent][0]})
             if t.parent not in self.tones:
                 self.tones[t.parent] = measured_tone(t.image, t.mask)
             asked_deg = self.tones[t.parent]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthskin.dataset.format import DatasetError
-from synthskin.diffusion.data import load_training_set
+from synthskin.diffusion.data import TrainingSet, load_training_set
 from synthskin.diffusion.errors import DiffusionError
 from synthskin.diffusion.request import GenerateRequest
 from synthskin.diffusion.state import FOLDERS
@@ -41,15 +41,17 @@ class Remembering:
         return [self._found[key] for key in keys]
 
 
-def load_panel(request: GenerateRequest, size_px: int, data_hash: str | None,
-               classes: Sequence[str | None]) -> tuple[GatePanel, Remembering | None]:
-    """Gates in order of their cost, and the segmenter; raises DiffusionError where something they need is missing."""
+def load_panel(request: GenerateRequest, size_px: int, told: dict[str, Any], classes: Sequence[str | None],
+               say: Callable[[str], None]) -> tuple[GatePanel, Remembering | None]:
+    """Gates in order of their cost, and the segmenter; raises DiffusionError where something they need is missing.
+
+    told   card of the model
+    say    takes a remark
+    """
     wanted = [name for name in ("blur", "mask", "tone", "class", "near-duplicate") if name not in request.skip_gates]
     known = None
     if {"blur", "near-duplicate"} & set(wanted):
-        folders = _training_folders(request, data_hash)
-        if folders:
-            known = load_training_set(folders, size_px, prompt="any")
+        known = _training_set(request, size_px, told, "near-duplicate" in wanted, say)
     segmenter = None
     if "mask" in wanted or request.way == "text":
         from synthskin.segment import load_segmenter
@@ -74,22 +76,52 @@ def load_panel(request: GenerateRequest, size_px: int, data_hash: str | None,
             if known is None:
                 raise DiffusionError("the near-duplicate gate needs the training pictures: give --train-data SET, or "
                                      "leave the gate out with --skip-gate near-duplicate")
-            gates.append(CopyGate.of(known.images, list(known.names), list(known.groups)))
+            gates.append(CopyGate.of(known.images, [picture for picture, _ in known.files], list(known.groups)))
     return GatePanel(gates), segmenter
 
 
-def _training_folders(request: GenerateRequest, data_hash: str | None) -> list[Path]:
-    """Those given, else those the LoRA's training folder remembers, if they are still the same sets."""
+def classifier_sha256(request: GenerateRequest) -> str | None:
+    """Of the weights of the class gate; None without one."""
+    if request.classifier is None or "class" in request.skip_gates:
+        return None
+    from synthskin.classify.card import read_card
+
+    return read_card(request.classifier).weights_sha256
+
+
+def _training_set(request: GenerateRequest, size_px: int, told: dict[str, Any], needed: bool,
+                  say: Callable[[str], None]) -> TrainingSet | None:
+    """The sets given, else those the model's training folder remembers, if their files are those of its card."""
     if request.train_data:
-        return list(request.train_data)
+        return load_training_set(request.train_data, size_px, prompt="any", with_test=True)
+    folders = _remembered(request, told.get("data_hash"))
+    if folders:
+        content = told.get("content")
+        try:
+            known = load_training_set(folders, size_px, prompt="any", with_test=content is None)
+        except (DiffusionError, DatasetError):
+            known = None
+        if known is not None and content is None:
+            say(f"{request.model}: was trained before cards told the hash of the training pictures; whether "
+                f"{', '.join(map(str, folders))} still holds them is not known")
+        if known is not None and content in (None, known.content()):
+            return known
+        if needed:
+            raise DiffusionError(f"{', '.join(map(str, folders))}: holds other pictures or masks than {request.model} "
+                                 "was trained on, and the near-duplicate gate needs those: give --train-data SET, or "
+                                 "leave the gate out with --skip-gate near-duplicate")
+    if request.from_set is not None and not needed:
+        return load_training_set([request.from_set], size_px, prompt="any", with_test=True)
+    return None
+
+
+def _remembered(request: GenerateRequest, data_hash: str | None) -> list[Path]:
     for place in (request.model / "training" / FOLDERS, request.model / FOLDERS):
         if place.is_file():
             told = read_json(place, DiffusionError)
             folders = [Path(str(folder)) for folder in told.get("folders", [])]
             if told.get("data_hash") == data_hash and all((folder / "dataset.json").is_file() for folder in folders):
                 return folders
-    if request.from_set is not None and "near-duplicate" in request.skip_gates:
-        return [request.from_set]
     return []
 
 

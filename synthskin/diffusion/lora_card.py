@@ -23,7 +23,8 @@ def lora_card(base: Base, data: TrainingSet, options: TrainOptions, size_px: int
         "fingerprint": base.fingerprint, "weights_sha256": sha256, "size_px": size_px, "steps": steps,
         "mask_input": options.mask_input, "prediction_type": base.scheduler.config.prediction_type,
         "options": asdict(options) | {"targets": list(options.targets)},
-        "data_hash": data.hash(), "pictures": len(data), "patients": data.has_patients,
+        "data_hash": data.hash(), "content": data.content(), "left_out": data.left_out,
+        "pictures": len(data), "patients": data.has_patients,
         "sets": [{"set_hash": card.set_hash, "preset": card.preset, "generator": card.generator, "n": card.n}
                  for card in data.cards],
         "classes": dict(sorted(Counter(str(row["diagnosis"]) for row in data.rows).items())),

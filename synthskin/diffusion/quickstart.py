@@ -9,7 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,9 +34,9 @@ from synthskin.diffusion.options import QuickstartOptions
 from synthskin.diffusion.pipeline import quiet_diffusers
 from synthskin.diffusion.prompts import NEGATIVE_PROMPT, every_prompt
 from synthskin.diffusion.small import build_small, save_base
-from synthskin.diffusion.state import FOLDERS, LOSSES, LossLog, open_folder
+from synthskin.diffusion.state import LOSSES, LossLog, load_training, open_folder, remember, told_of_data
 from synthskin.files import json_bytes, write_whole
-from synthskin.training_state import load_optimiser, load_state, optimiser_tensors, save_state
+from synthskin.training_state import load_optimiser, optimiser_tensors, save_state
 
 _OURS: Final = {"training", "README.md", BASE_CARD, "model_index.json", "vae", "unet", "text_encoder", "tokenizer",
                 "scheduler"}
@@ -56,7 +56,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class QuickstartResult:
-    """`vae_error` in units of [-1, 1]; `pictures_per_s` of the UNet's steps of this call; the peak of GPU memory."""
+    """`vae_error` in units of [-1, 1]; `pictures_per_s` of the UNet's steps of this call; the peak of GPU memory; rows
+    left out, by reason."""
 
     out: Path
     steps: int
@@ -66,6 +67,7 @@ class QuickstartResult:
     seconds: float
     pictures_per_s: float
     gpu_memory_bytes: int | None
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def train_base(folders: Sequence[Path], out: Path, options: QuickstartOptions, progress: Any = None,
@@ -74,15 +76,14 @@ def train_base(folders: Sequence[Path], out: Path, options: QuickstartOptions, p
     start = time.monotonic()
     device = pick_device(options.device)
     data = load_training_set(folders, options.size_px)
-    identity = options.identity() | {"data": data.hash()}
+    identity = options.identity() | told_of_data(data)
     shown = progress if progress is not None else Progress()
     with open_folder(out, options.overwrite, _OURS) as state, quiet_diffusers(), told_of_memory(_FLAGS):
-        write_whole(state / FOLDERS, json_bytes({"folders": [str(folder.absolute()) for folder in folders],
-                                                 "data_hash": data.hash()}), DiffusionError)
         base = build_small([*every_prompt(), NEGATIVE_PROMPT, *data.prompts], options.size_px, options.width,
                            vae_channels=None if options.vae_width is None else
                            tuple(options.vae_width * k for k in (1, 2, 4)), seed=keyed(options.seed, "weights"))
         run = _Run(base, data, options, state, identity, device)
+        remember(state, folders, data)
         shown.start(options.vae_steps + options.steps, run.step)
         try:
             while run.step < options.vae_steps + options.steps:
@@ -102,7 +103,7 @@ def train_base(folders: Sequence[Path], out: Path, options: QuickstartOptions, p
     errors = [line["vae_error"] for line in log if "vae_error" in line][-50:]
     return QuickstartResult(out, options.steps, options.vae_steps, sum(last) / max(1, len(last)),
                             sum(errors) / max(1, len(errors)), time.monotonic() - start, run.pictures_per_s(),
-                            torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None)
+                            torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None, data.left_out)
 
 
 class _Run:
@@ -124,7 +125,7 @@ class _Run:
         self.latents: Latents | None = None
         self.step = 0
         self.unet_steps, self.unet_started = 0, 0.0
-        found = load_state(folder, identity, folder.parent, DiffusionError)
+        found = load_training(folder, identity)
         if found is not None:
             told, tensors = found
             self.step = told["step"]
@@ -267,7 +268,8 @@ class _Run:
         card = {
             "format": 1, "kind": "synthskin quickstart", "synthskin_version": __version__,
             "fingerprint": self.base.fingerprint, "options": asdict(self.options), "pictures": len(self.data),
-            "data_hash": self.data.hash(), "patients": self.data.has_patients,
+            "data_hash": self.data.hash(), "content": self.data.content(), "left_out": self.data.left_out,
+            "patients": self.data.has_patients,
             "classes": dict(sorted(Counter(str(row["diagnosis"]) for row in self.data.rows).items())),
             "sets": [c.set_hash for c in self.data.cards], "licences": self.data.licences,
             "attribution": self.data.attribution, "steps_done": self.step,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +72,7 @@ class GenerateRequest:
         if self.from_set is not None and self.mask_from is not None:
             raise DiffusionError("--from physics-set and --mask-from: give one of the two")
         for option, value, least, most in (
-            ("--n", self.n, 0, 10_000_000), ("--strength", self.strength, 0.02, 1.0), ("--steps", self.steps, 1, 1000),
+            ("--n", self.n, 1, 10_000_000), ("--strength", self.strength, 0.02, 1.0), ("--steps", self.steps, 1, 1000),
             ("--batch", self.batch, 1, 4096), ("--tries", self.tries, 1, 1000), ("--seed", self.seed, 0, 2**62),
             ("--guidance", self.guidance, 0, 50), ("--lora-scale", self.lora_scale, 0, 4),
         ):
@@ -87,6 +87,27 @@ class GenerateRequest:
             raise DiffusionError(f"--skip-gate {unknown[0]}: allowed are {', '.join(GATES)}")
         if self.steps * self.strength < 1 and self.from_set is not None:
             raise DiffusionError(f"--strength {self.strength:g} of --steps {self.steps}: less than one step; raise one")
+
+        self._refuse_inside()
+
+    def _refuse_inside(self) -> None:
+        """A set keeps its folder to itself: nothing else is written into --out, nor anything into a set that is read.
+        """
+        mask_from = None if self.mask_from in (None, "drawn") else Path(str(self.mask_from))
+        read = [("--from", self.from_set), ("--mask-from", mask_from), *(("--train-data", s) for s in self.train_data)]
+        for option, folder, sets in (("--out", self.out, read),
+                                     ("--explain", self.explain, [*read, ("--out", self.out)])):
+            if folder is None:
+                continue
+            above = (folder.resolve(), *folder.resolve().parents)
+            for name, taken in sets:
+                if taken is not None and taken.resolve() in above:
+                    raise DiffusionError(f"{option} {folder}: lies inside {name} {taken}; choose a folder elsewhere")
+
+    @property
+    def needs_lesion(self) -> bool:
+        """Is a render or mask without a lesion of no use? Inpainting it would hand back the render unchanged."""
+        return self.way == "mask" or self.redo == "lesion"
 
     @property
     def way(self) -> str:
@@ -106,7 +127,8 @@ def identity_hash(identity: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GenerateResult:
-    """`counts` is the gates' tally; `shortfall` is empty where n asked is n kept."""
+    """`counts` is the gates' tally; `shortfall` is empty where n asked is n kept; `left_out` are rows of the source by
+    reason."""
 
     out: Path
     n: int
@@ -118,3 +140,4 @@ class GenerateResult:
     interrupted: bool
     seconds: float
     remarks: tuple[str, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)

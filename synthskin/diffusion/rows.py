@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +21,8 @@ def make_sample(
     diagnosis: str | None, prompt: str, ita_image_deg: float | None, checkpoint: str, params: dict[str, Any],
     parent: Mapping[str, Any] | None, parent_ref: dict[str, str] | None, modality: str | None,
 ) -> Sample:
-    """The sample. Of a parent's row the ids, modality and site are inherited; hair, structures and artefacts are not:
-    nobody has looked whether they are still there."""
+    """The sample. Of a parent's row group and split are inherited, and from a render the ids, modality and site; hair,
+    structures and artefacts are not: nobody has looked whether they are still there."""
     name = stem(index)
     healthy = diagnosis == HEALTHY
     if healthy:
@@ -53,10 +52,9 @@ def make_sample(
         assert parent is not None
         for key in ("modality", "dermoscopic_type", "anatom_site", "age_approx", "sex", "lesion_id", "patient_id"):
             row[key] = parent[key]
-    if parent is not None and parent["group_id"] is not None:
-        row["group_id"] = parent["group_id"]  # a mask, too, is a lesion's outline
+    if parent is not None:  # a mask, too, is a lesion's outline
+        own = parent["group_id"] or parent["lesion_id"] or parent["patient_id"]
+        row["group_id"] = own or f"{parent['set_hash']}/{parent['file_name']}"
+        row["split"] = parent["split"]
     return Sample(row, image, mask)
 
-
-def file_sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

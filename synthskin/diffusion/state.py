@@ -5,18 +5,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from synthskin.diffusion.errors import DiffusionError
-from synthskin.files import FolderLock, write_whole
-from synthskin.training_state import STATE
+from synthskin.files import FolderLock, json_bytes, read_json, write_whole
+from synthskin.training_state import STATE, load_state
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from synthskin.diffusion.data import TrainingSet
 
 LOSSES: Final = "losses.jsonl"
 #: In OUT/training: where the training sets lay, for the near-duplicate gate on this machine; in no card.
 FOLDERS: Final = "folders.json"
+_FILES: Final = "pictures and masks"  # what a training's identity calls their content
 
 
 class LossLog:
@@ -46,6 +52,27 @@ def _lines(path: Path) -> list[dict[str, float]]:
             except (ValueError, KeyError, TypeError):
                 break  # a kill cut this line off
     return found
+
+
+def told_of_data(data: TrainingSet) -> dict[str, str]:
+    """What must be the same of the data for a training to be continued."""
+    return {"data": data.hash(), _FILES: data.content()}
+
+
+def load_training(folder: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """`load_state` of OUT/training; a training that began before files were hashed goes on without."""
+    asked = dict(identity)
+    if (folder / STATE).is_file():
+        there = read_json(folder / STATE, DiffusionError).get("identity")
+        if isinstance(there, dict) and _FILES not in there:
+            del asked[_FILES]
+    return load_state(folder, asked, folder.parent, DiffusionError)
+
+
+def remember(folder: Path, folders: Sequence[Path], data: TrainingSet) -> None:
+    """Write where the training sets lay."""
+    write_whole(folder / FOLDERS, json_bytes({"folders": [str(one.absolute()) for one in folders],
+                                              "data_hash": data.hash()}), DiffusionError)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,9 +34,9 @@ from synthskin.diffusion.noise import loss_of
 from synthskin.diffusion.options import TrainOptions
 from synthskin.diffusion.pipeline import make_pictures, quiet_diffusers, text_pipeline
 from synthskin.diffusion.quickstart import Progress
-from synthskin.diffusion.state import FOLDERS, LOSSES, LossLog, open_folder
+from synthskin.diffusion.state import LOSSES, LossLog, load_training, open_folder, remember, told_of_data
 from synthskin.files import json_bytes, write_whole
-from synthskin.training_state import load_optimiser, load_state, optimiser_tensors, save_state
+from synthskin.training_state import load_optimiser, optimiser_tensors, save_state
 
 FLAGS: Final = ("--gradient-checkpointing, a smaller --batch (with --accumulate), a smaller --size or --rank, "
                 "--precision bf16, --adam-8bit")
@@ -45,7 +45,8 @@ _OURS: Final = {"training", "README.md", CARD, WEIGHTS, MASK_WEIGHTS, "validatio
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """`first`, `last`: mean losses of the first and last 50 steps; `metrics` as in the card."""
+    """`first`, `last`: mean losses of the first and last 50 steps; `metrics` as in the card; rows left out, by reason.
+    """
 
     out: Path
     steps: int
@@ -54,6 +55,7 @@ class TrainResult:
     last: float
     metrics: dict[str, float]
     seconds: float
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def train_lora(folders: Sequence[Path], base_name: str, out: Path, options: TrainOptions, progress: Any = None,
@@ -73,8 +75,7 @@ def train_lora(folders: Sequence[Path], base_name: str, out: Path, options: Trai
             raise DiffusionError(f"--mask-input: no picture of {', '.join(map(str, folders))} has a mask")
         state = held.enter_context(open_folder(out, options.overwrite, _OURS))
         run = _Run(base, data, replace(options, size_px=size_px), state, device)
-        write_whole(state / FOLDERS, json_bytes({"folders": [str(folder.absolute()) for folder in folders],
-                                                 "data_hash": data.hash()}), DiffusionError)
+        remember(state, folders, data)
         resumed_at = run.step
         shown = progress if progress is not None else Progress()
         shown.start(options.steps, run.step)
@@ -93,7 +94,7 @@ def train_lora(folders: Sequence[Path], base_name: str, out: Path, options: Trai
         metrics = run.finish(out)
     losses = [line["loss"] for line in run.log.read()]
     return TrainResult(out, run.step, resumed_at, float(np.mean(losses[:50])), float(np.mean(losses[-50:])), metrics,
-                       time.monotonic() - start)
+                       time.monotonic() - start, data.left_out)
 
 
 class Trainee(nn.Module):
@@ -146,10 +147,10 @@ class _Run:
         self.latents = Latents(base.vae, data.images)
         self.known_latents = Latents(base.vae, _without_lesion(data)) if base.inpainting else None
         self.prior_latents = None if self.prior is None else Latents(base.vae, self.prior)
-        self.identity = options.identity() | {"base": base.fingerprint, "data": data.hash(),
+        self.identity = options.identity() | {"base": base.fingerprint, **told_of_data(data),
                                               "processes": self.accelerator.num_processes}
         self.step = 0
-        found = load_state(folder, self.identity, folder.parent, DiffusionError)
+        found = load_training(folder, self.identity)
         if found is not None:
             told, tensors = found
             self._load(told["step"], tensors)

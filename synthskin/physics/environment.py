@@ -92,8 +92,10 @@ def read_room(mi: Any, path: Path, azimuth_deg: float = 0.0) -> Room:
     return Room(_turned(_averaged(_read_pixels(mi, path, shown), shown), azimuth_deg).astype(np.float32))
 
 
-def check_azimuths(mi: Any, path: Path, azimuths_deg: Sequence[tuple[float, float]]) -> None:
+def check_azimuths(path: Path, azimuths_deg: Sequence[tuple[float, float]]) -> None:
     """Raises EnvironmentMapError where the light of a panorama misses the skin at an azimuth in [(low, high), ...]."""
+    import mitsuba as mi  # reading a bitmap needs neither device nor variant
+
     shown = f"--environment {path}"
     cells = _averaged(_read_pixels(mi, path, shown), shown)
     light = [_on_skin(np.roll(cells, turn, axis=1)) for turn in range(COLUMNS)]

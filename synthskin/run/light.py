@@ -14,8 +14,6 @@ def check_panorama(request: RunRequest) -> None:
     path = request.options.environment
     if path is None:
         return
-    import mitsuba as mi  # a bitmap needs neither device nor variant
-
     from synthskin.physics.environment import EnvironmentMapError, check_azimuths
 
     values = request.values_of(_KEY)
@@ -24,6 +22,6 @@ def check_panorama(request: RunRequest) -> None:
     else:
         ranges = [limits for law in request.preset.laws_of(_KEY) if (limits := law.limits()) is not None]
     try:
-        check_azimuths(mi, Path(path), ranges)
+        check_azimuths(Path(path), ranges)
     except EnvironmentMapError as error:
         raise RunError(str(error)) from None

@@ -180,7 +180,7 @@ def parse_row(line: str | bytes) -> dict[str, Any]:
         raise DatasetError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
         raise DatasetError("not a JSON object")
-    if (b"\\u" if isinstance(line, bytes) else "\\u") in line:  # type: ignore[operator]
+    if b"\\u" in line if isinstance(line, bytes) else "\\u" in line:
         try:
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError:

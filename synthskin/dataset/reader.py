@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,16 @@ def safe_path(directory: Path, relative: str) -> Path:
         if path.is_symlink():
             raise DatasetError(f"{relative}: passes through a symbolic link; files stay inside the folder")
     return path
+
+
+def file_sha256(directory: Path, relative: str) -> str:
+    """SHA-256 of a file of a set; raises DatasetError."""
+    path = safe_path(directory, relative)
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def read_card(directory: Path) -> tuple[Card, dict[str, Any]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from synthskin.dataset.card import Card
 from synthskin.dataset.encode import read_png
 from synthskin.dataset.format import DatasetError
-from synthskin.dataset.reader import open_dataset, safe_path
+from synthskin.dataset.reader import file_sha256, open_dataset, safe_path
 from synthskin.diffusion.devices import keyed
 from synthskin.diffusion.errors import DiffusionError
 from synthskin.diffusion.prompts import prompt_of_row
@@ -131,16 +131,6 @@ def _group(row: dict[str, Any], folder: Path) -> str:
         if row[key] is not None:
             return f"{key}={row[key]}"
     return f"{folder.resolve()}:{row['index']}"
-
-
-def file_sha256(folder: Path, relative: str) -> str:
-    """sha256 of a file of a set; raises DatasetError."""
-    path = safe_path(folder, relative)
-    try:
-        with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def square(array: NDArray[Any], size_px: int) -> NDArray[np.uint8]:

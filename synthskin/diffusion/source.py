@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from synthskin.dataset.card import Card
 from synthskin.dataset.encode import read_png
 from synthskin.dataset.format import DatasetError
-from synthskin.dataset.reader import open_dataset, safe_path
-from synthskin.diffusion.data import file_sha256, square
+from synthskin.dataset.reader import file_sha256, open_dataset, safe_path
+from synthskin.diffusion.data import square
 from synthskin.diffusion.errors import DiffusionError
 from synthskin.diffusion.request import GenerateRequest
 

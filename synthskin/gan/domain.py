@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from synthskin.dataset.card import Card
 from synthskin.dataset.format import DatasetError, media_paths
-from synthskin.dataset.reader import open_dataset, safe_path
+from synthskin.dataset.reader import file_sha256, open_dataset, safe_path
 from synthskin.draw import hash_uniform
 from synthskin.gan import GanError
 from synthskin.gan.lesions import Lesions, beside_mask, lesions_at
@@ -131,12 +131,8 @@ def read_picture(directory: Path, row: dict[str, Any], size_px: int) -> Picture:
     image = arrays["image"] if arrays["image"].ndim == 3 else np.repeat(arrays["image"][..., None], 3, axis=2)
     return Picture(row, image, arrays.get("mask"), arrays.get("hair"),
                    {name: arrays[f"attributes/{name}"] for name in row["attributes"]},
-                   {name: arrays[f"artefacts/{name}"] for name in row["artefacts"]}, file_hash(directory, row), lesions)
-
-
-def file_hash(directory: Path, row: dict[str, Any]) -> str:
-    """sha256 of the picture's file."""
-    return _hashed(directory, row["file_name"]).hex()
+                   {name: arrays[f"artefacts/{name}"] for name in row["artefacts"]},
+                   file_sha256(directory, row["file_name"]), lesions)
 
 
 def _scaled(array: NDArray[Any], size_px: int, hard: bool) -> U8:
@@ -164,8 +160,8 @@ def refuse_overlap(source: Domain, target: Domain) -> None:
     same_set = source.directory.resolve() == target.directory.resolve()
     both = {row["index"] for row in source.rows} & {row["index"] for row in target.rows} if same_set else set()
     if not both and not same_set:
-        of = {file_hash(source.directory, row): row["index"] for row in source.rows}
-        both = {of[h] for h in (file_hash(target.directory, row) for row in target.rows) if h in of}
+        of = {file_sha256(source.directory, row["file_name"]): row["index"] for row in source.rows}
+        both = {of[h] for h in (file_sha256(target.directory, row["file_name"]) for row in target.rows) if h in of}
     if both:
         raise GanError(f"{len(both)} pictures are in SOURCE and in TARGET (index {min(both)}); they must be apart: "
                        "narrow them by --source-where and --target-where, such as diagnosis=NV and diagnosis=MEL")
@@ -229,14 +225,5 @@ def content_hash(domains: Sequence[Domain]) -> str:
             digest.update(json.dumps([row[key] for key in _LEARNT_KEYS]).encode())
             for role, relative in media_paths(row).items():
                 if role != "instances":
-                    digest.update(_hashed(domain.directory, relative))
+                    digest.update(bytes.fromhex(file_sha256(domain.directory, relative)))
     return digest.hexdigest()[:16]
-
-
-def _hashed(directory: Path, relative: str) -> bytes:
-    path = safe_path(directory, relative)
-    try:
-        with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").digest()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None

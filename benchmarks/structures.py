@@ -10,7 +10,8 @@ against the same picture without the structure, `ring` that of the mask against 
 the row says (attributes_delta_e). For structures that depend on polarisation both types are measured. --sizes measures
 footprints against what is cited; --paths renders with that many, without a denoiser, and tells CIEDE2000 of the mean
 colour of each footprint (median over those of six pixels or more): noise neither hides nor makes a difference there.
---labels makes the labels of results on disk again, without renders; --table writes both tables into a page.
+--labels makes the labels of results on disk again, without renders; --table writes both tables into a page. Other
+lesions than the first (--index) are printed and not kept.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ KERATOSIS = (*NEVUS[:4], "lesion.junctional_melanin=0.03", "lesion.epidermal_mel
              "structures.acanthosis_thickness_um=35", "structures.acanthosis_keratin_um=15")
 S = "structures."
 GLABROUS = ("skin.dermatoglyph_spacing_mm=0.48", "skin.follicle_density_per_cm2=0")
-#: attribute -> (diagnosis, host, numbers that make the structure, least CIEDE2000 asked for)
+#: attribute[:kind of it] -> (diagnosis, host, numbers that make the structure, least CIEDE2000 asked for)
 CASES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], float]] = {
     "pigment_network": ("NV", NEVUS, ("lesion.network_strength=0.95", "lesion.network_spacing_um=260"), 2.0),
     "atypical_pigment_network": ("MEL", NEVUS, ("lesion.network_strength=0.9", "lesion.network_spacing_um=280",
@@ -66,7 +67,10 @@ CASES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], float]] = {
     "follicular_pigment": ("MEL", (*FAINT, "skin.follicle_density_per_cm2=180"),
                            (S + "follicular_pigment_strength=0.8",), 2.0),
     "milia_like_cyst": ("BKL", KERATOSIS, (S + "milia_like_cyst_density_per_mm2=0.6",), 1.0),
-    "comedo_like_opening": ("BKL", KERATOSIS, (S + "comedo_like_opening_density_per_mm2=0.6",), 2.0),
+    "comedo_like_opening": ("BKL", KERATOSIS, (S + "comedo_like_opening_density_per_mm2=0.6",
+                                               S + "comedo_like_opening_oxidised=0"), 2.0),
+    "comedo_like_opening:oxidised": ("BKL", KERATOSIS, (S + "comedo_like_opening_density_per_mm2=0.6",
+                                                        S + "comedo_like_opening_oxidised=1"), 2.0),
     "fissures": ("BKL", KERATOSIS, (S + "fissures_strength=0.8",), 2.0),
     "scale": ("AKIEC", FAINT, (S + "scale_strength=0.8",), 1.0),
     "ulceration": ("BCC", FAINT, (S + "ulceration_strength=0.9",), 2.0),
@@ -134,6 +138,11 @@ def record_of(name: str, tone: str, kind: str, index: int, there: bool = True) -
     return _record(diagnosis, tone, (f"camera.dermoscopic_type={kind}", *sets), index)
 
 
+def attribute(name: str) -> str:
+    """The mask of a case."""
+    return name.split(":")[0]
+
+
 def kind_of(name: str) -> str:
     """The dermoscopy in which a structure is looked for."""
     return "contact non-polarized" if name in UNPOLARISED else "contact polarized"
@@ -155,7 +164,7 @@ def _rendered(engine: Engine, record: Any) -> Any:
 def measure(engine: Engine, name: str, tone: str, kind: str, index: int) -> dict[str, Any]:
     """Medians over the mask of `name`, with `kind` of dermoscopy."""
     there, gone = (_rendered(engine, record_of(name, tone, kind, index, with_it)) for with_it in (True, False))
-    mask = there.attributes.get(name)
+    mask = there.attributes.get(attribute(name))
     if mask is None or not mask.any():
         return {"pixels": 0, "without": 0.0, "ring": 0.0, "shown": 0.0, "label": 0.0, "picture": there.image}
     where = mask > 0
@@ -174,7 +183,8 @@ def measure(engine: Engine, name: str, tone: str, kind: str, index: int) -> dict
         if usable.any():
             ring = float(np.median(spectral.ciede2000(lab_there[usable], local[usable])))
     return {"pixels": int(where.sum()), "without": float(np.median(against)), "ring": ring,
-            "shown": float(np.mean(against >= 2.0)), "label": there.attributes_delta_e[name], "picture": there.image}
+            "shown": float(np.mean(against >= 2.0)), "label": there.attributes_delta_e[attribute(name)],
+            "picture": there.image}
 
 
 def measure_paths(name: str, tone: str, kind: str, index: int, spp: int) -> dict[str, Any]:
@@ -183,7 +193,7 @@ def measure_paths(name: str, tone: str, kind: str, index: int, spp: int) -> dict
 
     engine = Engine(RenderSettings(size_px=SIZE, spp=spp, denoise=False))
     pictures = [engine.render(record_of(name, tone, kind, index, there)) for there in (True, False)]
-    parts, count = ndimage.label(pictures[0].attributes[name] > 0)
+    parts, count = ndimage.label(pictures[0].attributes[attribute(name)] > 0)
     linear = [cctf_decoding(picture.image / 255, "sRGB") for picture in pictures]
     found = []
     for part in range(1, count + 1):
@@ -240,8 +250,8 @@ def measure_labels() -> None:
     for name, row in rows.items():
         kind = kind_of(name)
         for tone in (f"fst{k}" for k in range(1, 7)):
-            own = structure_delta_e(record_of(name, tone, kind, 0), [name], count, VIEW_MM / (count * 5 / 6))
-            row.setdefault(f"{tone} {kind}", {})["label"] = round(own[name], 3)
+            own = structure_delta_e(record_of(name, tone, kind, 0), [attribute(name)], count, VIEW_MM / (count * 5 / 6))
+            row.setdefault(f"{tone} {kind}", {})["label"] = round(own[attribute(name)], 3)
         _keep({name: row})
 
 
@@ -310,7 +320,8 @@ def main() -> None:
                 for kind in ("contact polarized", "contact non-polarized"):
                     own = measure_paths(name, tone, kind, arguments.index, arguments.paths)
                     print(f"{name:26} {tone} {kind}: {own}", flush=True)
-                    _keep({name: {f"{tone} {kind} paths": own}})
+                    if not arguments.index:
+                        _keep({name: {f"{tone} {kind} paths": own}})
         return
     engine = Engine(RenderSettings(size_px=SIZE, spp=arguments.spp))
     rows: dict[str, Any] = {}
@@ -331,10 +342,12 @@ def main() -> None:
         best = line[f"{'fst2' if 'fst2' in tones else tones[0]} {kinds[0]}"].get("without", 0.0)
         rows[name] = {"asked": asked, **line}
         print(f"{name:26} asked {asked:3.1f} found {best:5.2f} {'' if best >= asked else 'BELOW'} {line}", flush=True)
+        if arguments.index:  # other lesions are printed; the tables are of the first
+            continue
         _keep(rows)
-        if len(strip) == 6 and arguments.index == 0:
+        if len(strip) == 6:
             STRIPS.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.concatenate(strip, axis=1)).save(STRIPS / f"{name}.png")
+            Image.fromarray(np.concatenate(strip, axis=1)).save(STRIPS / f"{name.replace(':', '_')}.png")
 
 
 def _keep(rows: dict[str, Any]) -> None:

@@ -94,18 +94,22 @@ def structures(part: int) -> None:
 
 
 def polarisation() -> None:
-    """Milia and shiny white streaks between crossed polarisers and without."""
+    """Milia, pale plugs and shiny white streaks between crossed polarisers and without."""
     engine = Engine(RenderSettings(size_px=320))
     rows = []
     for kind in ("contact polarized", "contact non-polarized"):
         row = []
-        for own, number in (("BKL/seborrhoeic_keratosis", "structures.milia_like_cyst_density_per_mm2=0.6"),
-                            ("DF/dermatofibroma", "structures.shiny_white_streaks_density_per_mm2=3")):
+        milia, plugs = (f"structures.{name}_density_per_mm2" for name in ("milia_like_cyst", "comedo_like_opening"))
+        for own, *numbers in (("BKL/seborrhoeic_keratosis", f"{milia}=0.6", f"{plugs}=0"),
+                              ("BKL/seborrhoeic_keratosis", f"{milia}=0", f"{plugs}=1.2",
+                               "structures.comedo_like_opening_oxidised=0.5"),
+                              ("DF/dermatofibroma", "structures.shiny_white_streaks_density_per_mm2=3")):
             preset = load_preset("fst2").with_diagnosis(f"{own}=1").with_sets(
-                ("hair.count=0", "camera.field_of_view_mm=9", f"camera.dermoscopic_type={kind}", number))
-            row.append(engine.render(draw(preset, 0, 3)).image)
+                ("hair.count=0", "camera.field_of_view_mm=9", f"camera.dermoscopic_type={kind}", *numbers))
+            row.append(engine.render(draw(preset, 0, 0)).image)
         rows.append(row)
-    save(rows, OUT / "polarisation.jpg", ["milia-like cysts", "shiny white streaks"])
+    names = ["milia-like cysts", "comedo-like openings, half of them dark", "shiny white streaks"]
+    save(rows, OUT / "polarisation.jpg", names)
 
 
 if __name__ == "__main__":

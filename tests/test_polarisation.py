@@ -19,10 +19,11 @@ def engine():
     return Engine(RenderSettings(size_px=128, spp=16))
 
 
-def shows(engine, diagnosis, name, density, kind):
+def shows(engine, diagnosis, name, density, kind, *sets, index=3):
     """(median CIEDE2000 over the mask of the picture with the structure and without it, the label)."""
-    preset = load_preset("fst2").with_diagnosis(f"{diagnosis}=1").with_sets((*SETS, f"camera.dermoscopic_type={kind}"))
-    record, key = draw(preset, 0, 3), f"structures.{name}_density_per_mm2"
+    preset = load_preset("fst2").with_diagnosis(f"{diagnosis}=1").with_sets(
+        (*SETS, f"camera.dermoscopic_type={kind}", *sets))
+    record, key = draw(preset, 0, index), f"structures.{name}_density_per_mm2"
     there, gone = (engine.render(with_value(record, key, value)) for value in (density, 0.0))
     where = there.attributes[name] > 0
     lab = [rgb2lab(picture.image)[where] for picture in (there, gone)]
@@ -42,3 +43,17 @@ def test_milia_need_none(engine):
     plain, told = shows(engine, "BKL/seborrhoeic_keratosis", "milia_like_cyst", 0.6, "contact non-polarized")
     assert plain > 2 and crossed < 1, (crossed, plain)
     assert told > 2 and told_crossed < 1, (told, told_crossed)
+
+
+@pytest.mark.parametrize("oxidised", [0, 1])
+def test_plugs_need_none_until_they_oxidise(engine, oxidised):
+    """Pale keratin of a comedo-like opening shows without polarisers alone, a dark top with both."""
+    own = ("BKL/seborrhoeic_keratosis", "comedo_like_opening", 0.6)
+    numbers = (f"structures.comedo_like_opening_oxidised={oxidised}",)
+    crossed, told_crossed = shows(engine, *own, "contact polarized", *numbers, index=2)
+    plain, told = shows(engine, *own, "contact non-polarized", *numbers, index=2)
+    assert plain > 2 and told > 1.5, (plain, told)
+    if oxidised:
+        assert crossed > 2 and told_crossed > 2, (crossed, told_crossed)
+    else:
+        assert crossed < 1 and told_crossed < 1, (crossed, told_crossed)

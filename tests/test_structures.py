@@ -65,6 +65,20 @@ def field(sample: SampleRecord) -> LesionField:
     return grow(sample, AXIS, AXIS, COLUMN_MM)
 
 
+def test_share_of_plugs_that_oxidised() -> None:
+    """A plug is pale or dark as a whole; which it is leaves all of them where they are."""
+    some, none, every = (field(record(numbers={"comedo_like_opening_density_per_mm2": 0.8,
+                                               "comedo_like_opening_oxidised": share})) for share in (0.5, 0.0, 1.0))
+    where = none.footprints["comedo_like_opening"]
+    for other in (some, every):
+        np.testing.assert_array_equal(where, other.footprints["comedo_like_opening"])
+    assert some.corneal_um is not None and some.birefringence is not None and where.any()
+    middle = none.birefringence > np.max(none.birefringence) - 1e-3  # type: ignore[operator]
+    pale = some.birefringence[middle] > 0.5
+    assert 0.2 < pale.mean() < 0.8
+    assert some.corneal_um[middle][pale].max() < 3 < some.corneal_um[middle][~pale].min()
+
+
 def test_every_structure_is_tested_and_absent_by_default() -> None:
     assert set(CASES) | {"pigment_network", "globules", "acanthosis"} == set(STRUCTURES)
     plain = field(record())

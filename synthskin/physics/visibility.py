@@ -3,9 +3,9 @@
 A structure's mask says where it is; on dark skin, under a blotch or in a scar it may lie there unseen. Here the lesion
 is grown again without the structure, on columns twice as wide, and both are coloured by adding-doubling on the skin of
 the record. What is told is the median CIEDE2000 over the structure's mask, after a blur by the light's way in skin.
-These colours are unpolarised: of milia, which keep the polarisation, a share fitted to renders is told between crossed
-polarisers. What shows by polarisation alone (shiny white streaks) has a law fitted to renders instead, and what horn
-shows is made less the more melanin the skin has.
+These colours are unpolarised: of keratin that keeps the polarisation (milia, plugs that have not oxidised) a share
+fitted to renders is told between crossed polarisers. What shows by polarisation alone (shiny white streaks) has a law
+fitted to renders instead, and what horn shows is made less the more melanin the skin has.
 benchmarks/structures.py compares all of them with renders.
 """
 
@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from synthskin.physics import labels, lesion_extra, spectral
 from synthskin.physics.lesion.field import NEUTRAL, LesionField
+from synthskin.physics.lesion.keratin import CYST_KEEPS
 from synthskin.physics.lesion.structures import grow_together
 from synthskin.record import SampleRecord
 
@@ -35,12 +36,14 @@ SHARP_MM: Final = {"dots": 0.03, "fissures": 0.03, "streaks": 0.045, "pseudopods
 #: fitted to renders on six tones (benchmarks/structures.py).
 SHINE: Final = {"contact polarized": (2.4, 9.0)}
 SHINE_ELSE: Final = (0.97, 18.0)
-#: Of what milia show without polarisers, the share between crossed ones: paths tell 0.19 (0.91 of 4.67), pictures 0.11.
-MILIA_CROSSED: Final = 0.15
+#: Of what milia and pale plugs show without polarisers, the share between crossed ones: paths of milia tell 0.19 (0.91
+#: of 4.67), pictures 0.11 of milia, 0.09 of plugs.
+KEPT_CROSSED: Final = 0.15
+KEEPING: Final = ("milia_like_cyst", "comedo_like_opening")
 CROSSED: Final = ("contact polarized", "non-contact polarized")
 #: Horn -> (factor, um of the skin's melanosomes at which half is left): adding-doubling takes it for a sheet without
 #: end, small pieces lose their light sideways, to darker skin more. Fitted to renders on six tones.
-HORN: Final = {"milia_like_cyst": (1.15, 5.5), "scale": (1.05, 16.0), "comedo_like_opening": (1.0, 14.0),
+HORN: Final = {"milia_like_cyst": (1.15, 5.5), "scale": (1.05, 16.0), "comedo_like_opening": (1.4, 14.0),
                "fissures": (0.67, 40.0)}
 COARSER: Final = 2  # columns of the comparison over those of the picture's grid, in width
 #: Attribute -> (part of the record, field) whose 0 is the lesion without it.
@@ -87,12 +90,11 @@ def structure_delta_e(record: SampleRecord, names: Iterable[str], columns: int, 
             result[name] = result[twin]
         else:
             blur_mm = SHARP_MM.get(name, BLUR_MM)
-            result[name] = _median(full, lesions[SWITCHES[name]], where, colours, blur_mm / wide)
+            crossed = name in KEEPING and record.camera.dermoscopic_type in CROSSED
+            result[name] = _median(full, lesions[SWITCHES[name]], where, colours, blur_mm / wide, crossed)
             if name in HORN:
                 factor, half_um = HORN[name]
                 result[name] *= factor / (1 + _melanin_um(record) / half_um)
-            if name == "milia_like_cyst" and record.camera.dermoscopic_type in CROSSED:
-                result[name] *= MILIA_CROSSED
     return result
 
 
@@ -114,8 +116,13 @@ def without(record: SampleRecord, switch: tuple[str, str]) -> SampleRecord:
     return replace(record, **{part: replace(own, **{name: type(getattr(own, name))(0)})})
 
 
-def _median(full: LesionField, other: LesionField, where: Mask, colours: labels.Colours, sigma: float) -> float:
-    """Median CIEDE2000 of two lesions over `where`; only columns in which they differ are coloured."""
+def _median(
+    full: LesionField, other: LesionField, where: Mask, colours: labels.Colours, sigma: float, crossed: bool = False
+) -> float:
+    """Median CIEDE2000 of two lesions over `where`; only columns in which they differ are coloured.
+
+    `crossed`: between crossed polarisers keratin that keeps the polarisation shows by KEPT_CROSSED of that.
+    """
     differs = _differ(full, other)
     if not differs.any():
         return 0.0
@@ -128,7 +135,11 @@ def _median(full: LesionField, other: LesionField, where: Mask, colours: labels.
         xyz = labels.xyz_map(lesion, colours, near)[rows, cols]
         blurred = [ndimage.gaussian_filter(xyz[..., c], sigma, mode="nearest")[seen] for c in range(3)]
         lab.append(spectral.xyz_to_lab(np.stack(blurred, axis=-1)))
-    return float(np.median(spectral.ciede2000(lab[0], lab[1])))
+    shown = np.asarray(spectral.ciede2000(lab[0], lab[1]))
+    if crossed and full.birefringence is not None:
+        keeps = full.birefringence[rows, cols][seen] >= np.float32(0.5 * CYST_KEEPS)
+        shown = np.where(keeps, KEPT_CROSSED * shown, shown)
+    return float(np.median(shown))
 
 
 def _differ(full: LesionField, other: LesionField) -> Mask:

@@ -3,6 +3,9 @@
 Definitions: Braun et al. 2002 (Arch Dermatol 138:1556) and Kopf et al. 2006 for seborrhoeic keratosis; Zalaudek et al.
 2012 (Br J Dermatol 166:763) for scale. Keratin scatters 3-12 times as much as the living epidermis and its oxidised top
 is as dark as melanin; doses are by design.
+
+Keratin of cysts and of plugs that have not oxidised keeps most of the polarisation: it shows without polarisers and
+hardly between crossed ones. A dark top absorbs in both.
 """
 
 from __future__ import annotations
@@ -22,6 +25,15 @@ SCALE_SCATTERING = 8.0
 CYST_UM = 50.0
 CYST_SCATTERING = 4.0
 CYST_KEEPS = 0.74
+#: Plugs: um of melanin that is as dark as an oxidised top (brown to black) and as pale keratin of the others, and the
+#: share of the pigment below that each has pushed aside; chosen on renders of fst2 (`benchmarks/structures.py`).
+PLUG_UM = 50.0
+OXIDISED_SCATTERING = 4.4
+PALE_SCATTERING = 3.6
+OXIDISED_UM = 24.0
+PALE_UM = 0.7
+OXIDISED_LOSES = 0.6
+PALE_LOSES = 0.1
 HORN_SHARE = 0.3
 
 
@@ -84,26 +96,43 @@ def milia_like_cysts(ground: Ground, layers: Layers) -> None:
 
 
 def comedo_like_openings(ground: Ground, layers: Layers) -> None:
-    """Dilated follicles plugged with keratin whose top has oxidised to brown or black."""
+    """Dilated follicles plugged with keratin: pale, or with a top that has oxidised to brown or black."""
     s = ground.record.structures
     if s.comedo_like_opening_density_per_mm2 == 0:
         return
-    x, y, draws = ground.scatter_inside("comedones", s.comedo_like_opening_density_per_mm2, 3, 0.1)
-    radius = (0.5e-3 * s.comedo_like_opening_diameter_um * np.exp(0.8 * (draws[:, 0] - 0.5))).astype(np.float32)
-    ragged = np.exp(np.float32(0.3) * ground.noise("plug edge", 0.12))
-    thickness = balls(ground, x, y, radius) * ragged
-    body = smoothstep(thickness / np.float32(0.5 * s.comedo_like_opening_diameter_um))
-    shade = np.exp(np.float32(0.5) * ground.noise("plug shade", 0.3))
-    layers.keep(1 - np.float32(0.6) * body)
-    layers.get("corneal_um")[:] += np.float32(9.0) * body * shade
-    layers.get("keratin_um")[:] += np.float32(50) * body
+    x, y, draws = ground.scatter_inside("comedones", s.comedo_like_opening_density_per_mm2, 6, 0.1)
+    radius = 0.5e-3 * s.comedo_like_opening_diameter_um * np.exp(0.8 * (draws[:, 0] - 0.5))
+    # no opening is a disc: three balls have run together, the second as large as the first or less
+    turn = 2 * np.pi * draws[:, 3:5]
+    part = np.stack([np.full(len(x), 0.85), 0.45 + 0.4 * draws[:, 5], np.full(len(x), 0.55)])
+    away = np.stack([np.zeros(len(x)), 0.5 * radius, 0.4 * radius])
+    angle = np.stack([turn[:, 0], turn[:, 0], turn[:, 1]])
+    mm = [(x + away * np.cos(angle)).astype(np.float32), (y + away * np.sin(angle)).astype(np.float32),
+          (radius * part).astype(np.float32)]
+    dark = draws[:, 1] < s.comedo_like_opening_oxidised
+    age = np.exp(0.8 * (draws[:, 2] - 0.5)).astype(np.float32)  # of each top: brown to black
+    ragged = np.exp(np.float32(0.4) * ground.noise("plug edge", 0.09))
+    half_um = np.float32(0.5 * s.comedo_like_opening_diameter_um)
+    body = smoothstep(balls(ground, mm[0].ravel(), mm[1].ravel(), mm[2].ravel()) * ragged / half_um)
+    top_x, top_y, top_radius = (own[:, dark].ravel() for own in mm)
+    thickness = balls(ground, top_x, top_y, top_radius)
+    oxidised = smoothstep(thickness * ragged / half_um)
+    aged = balls(ground, top_x, top_y, top_radius, np.tile(age[dark], 3))
+    shade = aged / np.maximum(thickness, np.float32(1e-3))
+    pale = np.maximum(body - oxidised, 0)
+    layers.keep(1 - np.float32(OXIDISED_LOSES) * oxidised - np.float32(PALE_LOSES) * pale)
+    layers.get("corneal_um")[:] += np.float32(OXIDISED_UM) * oxidised * shade + np.float32(PALE_UM) * pale
+    layers.get("keratin_um")[:] += np.float32(PLUG_UM) * body
     scale = layers.get("keratin_scale")
-    np.maximum(scale, 1 + np.float32(3.4) * body, out=scale)
+    more = np.float32(OXIDISED_SCATTERING - 1) * oxidised + np.float32(PALE_SCATTERING - 1) * pale
+    np.maximum(scale, 1 + more, out=scale)
+    order = layers.get("birefringence")
+    np.maximum(order, np.float32(CYST_KEEPS) * pale, out=order)
     layers.mark("comedo_like_opening", body > 0.5)
 
 
 def scale(ground: Ground, layers: Layers) -> None:
-    """Loose flakes of keratin: white to yellow where they lift off."""
+    """Loose flakes of keratin: white to pale where they lift off."""
     s = ground.record.structures
     if s.scale_strength == 0:
         return

@@ -1,7 +1,8 @@
 """Device profiles: what a camera and its software make of linear light. Named TOML files beside this one.
 
-In order: exposure and the light's colour that was not balanced, fall-off of the lens, sensor noise and saturation,
-noise reduction, the device's colour matrix and saturation, tone curve on the sRGB scale, sharpening, 8 bits, JPEG.
+In order: exposure and the light's colour that was not balanced, stray light, fall-off of the lens, sensor noise and
+saturation, noise reduction, the device's colour matrix and saturation, what that puts outside sRGB brought back, tone
+curve on the sRGB scale, sharpening, 8 bits, JPEG.
 Nothing moves, so every mask stays exact. The profile `colourimetric` does none of it.
 """
 
@@ -29,6 +30,14 @@ U8 = NDArray[np.uint8]
 LUMINANCE: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 D65_MIRED: Final = 153.75  # 1e6 / 6504 K
 LIGHT_SKIN: Final = np.array([0.441, 0.289, 0.216])  # linear, over a white tile's; as renders of fst1 to fst3 have it
+#: Colours outside sRGB are brought back, not cut (a cut leaves the blue of brown lesions at 0). A channel's distance
+#: from the largest, over that, stays up to the threshold; from there to the limit it is drawn in to reach 1 (the curve
+#: of the ACES reference gamut compression, Academy 2020; numbers by design).
+GAMUT_THRESHOLD: Final = 0.8
+GAMUT_LIMIT: Final = 1.3
+GAMUT_POWER: Final = 1.2
+_GAMUT_SCALE: Final = (GAMUT_LIMIT - GAMUT_THRESHOLD) / (
+    ((1 - GAMUT_THRESHOLD) / (GAMUT_LIMIT - GAMUT_THRESHOLD)) ** -GAMUT_POWER - 1) ** (1 / GAMUT_POWER)
 _FOLDER: Final = Path(__file__).parent
 
 
@@ -44,6 +53,8 @@ class Profile:
     exposure_ev             stops   its habit, over the exposure of a white tile
     white_balance_mired     mired   light it leaves unbalanced; positive is warmer
     tint                    log2    loss of the green gain (positive: magenta)
+    stray_light             -       veiling glare (ISO 9358): share of the mean light that glass and lens spread over
+                                    the whole picture; 0.01-0.05 is usual
     vignette_half_angle_deg deg     half field of the lens; light falls as cos^4 towards the corners
     shot_noise, read_noise  -       variance of the linear value x is shot_noise x + read_noise (Foi et al. 2008)
     grain_px, denoise_px    px      correlation of the noise (demosaicing, film), and the noise reduction's blur
@@ -66,6 +77,7 @@ class Profile:
     exposure_ev: float = 0.0
     white_balance_mired: float = 0.0
     tint: float = 0.0
+    stray_light: float = 0.0
     vignette_half_angle_deg: float = 0.0
     shot_noise: float = 0.0
     read_noise: float = 0.0
@@ -144,6 +156,8 @@ def read_profile(text: str) -> Profile:
         raise ProfileError("tone: points [in, out] that rise from in = 0 to in = 1, inside 0 to 1, are needed")
     if not -110 <= made.white_balance_mired <= 150:
         raise ProfileError("white_balance_mired: -110 to 150 is allowed")
+    if not 0 <= made.stray_light <= 0.5:
+        raise ProfileError("stray_light: 0 to 0.5 is allowed")
     for key in ("shot_noise", "read_noise", "grain_px", "denoise_px", "chroma_blur_px", "sharpening", "saturation",
                 "native_px"):
         if getattr(made, key) < 0:
@@ -194,6 +208,22 @@ def balance(device: Device) -> F32:
     return np.asarray(gains / (gains @ LUMINANCE), np.float32)
 
 
+def into_gamut(x: F32) -> F32:
+    """Linear sRGB (..., 3) with colours that lie outside, and those next to them, drawn towards grey."""
+    most = np.maximum(x.max(axis=-1, keepdims=True), np.float32(1e-6))
+    beyond = np.maximum((most - x) / most - np.float32(GAMUT_THRESHOLD), 0) * np.float32(1 / _GAMUT_SCALE)
+    drawn = beyond * (1 + beyond ** np.float32(GAMUT_POWER)) ** np.float32(-1 / GAMUT_POWER)
+    return np.asarray(x + most * np.float32(_GAMUT_SCALE) * (beyond - drawn), np.float32)
+
+
+def out_of_gamut(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What `into_gamut` made x (..., 3) of; what had been cut to 0 is taken for a colour at the limit."""
+    most = np.maximum(x.max(axis=-1, keepdims=True), 1e-6)
+    drawn = np.maximum((most - x) / most - GAMUT_THRESHOLD, 0) / _GAMUT_SCALE
+    beyond = drawn * (1 - drawn**GAMUT_POWER) ** (-1 / GAMUT_POWER)
+    return np.asarray(x - most * _GAMUT_SCALE * (beyond - drawn), np.float64)
+
+
 def develop(linear: F32, record: SampleRecord) -> F32:
     """sRGB-encoded picture (size, size, 3) in 0..1 of a linear one, before the 8 bits of `compress`."""
     device, size = record.device, linear.shape[0]
@@ -201,6 +231,8 @@ def develop(linear: F32, record: SampleRecord) -> F32:
     x: Any = linear * balance(device)
     x = x * light_gains(made.white_balance_mired, made.tint)
     x = x * np.float32(2.0 ** (device.exposure_ev + made.exposure_ev))
+    if made.stray_light:
+        x = x + np.float32(made.stray_light) * (x.mean(axis=(0, 1)) - x)
     if made.vignette_half_angle_deg:
         x = x * _cos4(size, made.vignette_half_angle_deg)[..., None]
     x = _noisy(x, record, made)
@@ -209,7 +241,7 @@ def develop(linear: F32, record: SampleRecord) -> F32:
         x = gaussian_filter(x, (made.denoise_px, made.denoise_px, 0), mode="nearest")
     x = x @ np.array(made.matrix, np.float32).T
     grey = (x @ LUMINANCE)[..., None]
-    x = grey + np.float32(made.saturation) * (x - grey)
+    x = into_gamut(grey + np.float32(made.saturation) * (x - grey))
     table = _curve(made.tone)
     x = table.take((np.clip(x, 0, 1) * np.float32(len(table) - 1) + np.float32(0.5)).astype(np.int32))
     if made.chroma_blur_px > 0.2:
@@ -225,16 +257,18 @@ def undevelop(image: U8, device: Device, made: Profile | None = None) -> NDArray
     """Linear light (h, w, 3) over a white tile's of a finished picture: curve, colours, lens, exposure, balance undone.
 
     `made` replaces the profile that `device` names. Noise, blur and sharpening stay, and the lens where the picture is
-    not square; what was clipped is lost.
+    not square; what was clipped is lost. Stray light is reckoned from the picture's mean: give the whole of it.
     """
     made = profile(device.profile) if made is None else made
     table = _curve(made.tone)
     levels = np.interp(np.arange(256) / 255, table, np.linspace(0, 1, len(table)))
-    x = levels[image]
+    x = out_of_gamut(levels[image])
     grey = (x @ LUMINANCE)[..., None]
     x = (grey + (x - grey) / max(made.saturation, 0.05)) @ np.linalg.inv(np.array(made.matrix)).T
     if made.vignette_half_angle_deg and image.shape[0] == image.shape[1]:
         x = x / _cos4(image.shape[0], made.vignette_half_angle_deg)[..., None]
+    if made.stray_light:
+        x = np.maximum(x - made.stray_light * x.mean(axis=(0, 1)), 0) / (1 - made.stray_light)
     gains = balance(device) * light_gains(made.white_balance_mired, made.tint)
     return np.asarray(x / (gains * 2.0 ** (device.exposure_ev + made.exposure_ev)), np.float64)
 

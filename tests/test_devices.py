@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from synthskin.conventions import DEVICE_PROFILES
 from synthskin.draw import draw
@@ -100,6 +103,44 @@ def test_lens_follows_cos4():
     assert gain[256, 256] == pytest.approx(1, abs=1e-4)
 
 
+def test_stray_light_is_a_share_of_the_mean(monkeypatch):
+    """A black hole in a bright field gets the veiling glare index of ISO 9358, all that is lost elsewhere; undone."""
+    made = devices.read_profile('description="a"\nsource="b"\nstray_light=0.04')
+    monkeypatch.setattr(devices, "profile", lambda name: made)
+    record = with_device(profile="phone_dermoscope")
+    field = np.full((64, 64, 3), 0.5, np.float32)
+    field[28:36, 28:36] = 0
+    seen = camera.decode((devices.develop(field, record) * 255 + 0.5).astype(np.uint8))
+    assert seen[32, 32] == pytest.approx(0.04 * field.mean(), rel=0.05)
+    assert seen.mean() == pytest.approx(field.mean(), rel=0.01)
+    back = devices.undevelop((devices.develop(field, record) * 255 + 0.5).astype(np.uint8), record.device)
+    assert np.abs(back - field).max() < 0.004
+
+
+@given(arrays(np.float32, (7, 3), elements=st.floats(-0.25, 1.0, width=32)))
+def test_colours_outside_are_brought_back_in_order(colours):
+    """Nothing far inside moves, the largest channel stays, no channel passes another, and all of it can be undone."""
+    colours = np.maximum(colours, -0.29 * np.maximum(colours.max(-1, keepdims=True), 0))
+    colours[0] = 0.5, 0.3, 0.11
+    drawn = devices.into_gamut(colours)
+    assert drawn[0] == pytest.approx(colours[0], abs=1e-6)
+    assert drawn.min() > -1e-5
+    bright = colours.max(-1) > 1e-3
+    assert drawn.max(-1)[bright] == pytest.approx(colours.max(-1)[bright], abs=1e-6)
+    order = np.argsort(colours, axis=-1, kind="stable")
+    assert (np.diff(np.take_along_axis(drawn, order, -1), axis=-1) >= -1e-6).all()
+    back = devices.out_of_gamut(drawn[bright].astype(float))
+    assert back == pytest.approx(colours[bright], abs=2e-3)
+
+
+def test_brown_keeps_some_blue():
+    """Linear light of a dark brown lesion, which a livelier matrix would take below 0."""
+    brown = np.full((8, 8, 3), (0.16, 0.05, 0.012), np.float32)
+    for name in ("dslr_dermoscope", "phone_dermoscope"):
+        image = camera.develop(brown, with_device(profile=name, noise_scale=0.0))
+        assert image[4, 4, 2] > 12, (name, image[4, 4])
+
+
 @pytest.mark.parametrize(("text", "part"), [
     ("", "description"),
     ('description="a"\nsource="b"\ncolour=3', "unknown key 'colour'"),
@@ -110,6 +151,7 @@ def test_lens_follows_cos4():
     ('description="a"\nsource="b"\nmatrix=[[1,0],[0]]', "matrix"),
     ('description="a"\nsource="b"\ntone=[[0,0],[0.5,0.6],[0.4,0.7],[1,1]]', "tone"),
     ('description="a"\nsource="b"\nshot_noise=-1', "shot_noise"),
+    ('description="a"\nsource="b"\nstray_light=0.7', "stray_light"),
     ('description="a"\nsource="b"\njpeg_quality=5', "jpeg_quality"),
     ('description="a"\nsource="b"\nwhite_balance_mired=-150', "white_balance_mired"),
     ("description = [", "Invalid"),

@@ -14,8 +14,10 @@ from synthskin.dataset.reader import bounding_box, open_dataset, read_rows, vali
 from synthskin.dataset.writer import DatasetWriter
 from synthskin.gan import GanError
 from synthskin.gan.balance import _sources, balance_set, find_needs
+from synthskin.gan.domain import load_domain
+from synthskin.gan.train import one_lesion
 from synthskin.gan.translate import translate_set
-from synthskin.gan.where import Where
+from synthskin.gan.where import Where, parse_where
 from synthskin.gates import GatePanel, SourceLeakGate
 
 KINDS = ("BCC", "NV", "NV")
@@ -125,3 +127,25 @@ def test_what_is_left_out_is_told_and_balance_starts_from_none(tmp_path):
     assert {row["index"] for row in _sources(needs[0], data, 0).rows} == {0, 2, 3}
     result = balance_set(data, tmp_path / "more", needs, GatePanel([SourceLeakGate()]))
     assert json.loads(result.report.read_text())["left_out"] == {"MEL": {"more than one lesion in the picture": 1}}
+
+
+def test_a_model_of_classes_learns_from_pictures_of_one_lesion(tmp_path):
+    data = write_set(tmp_path / "set", [("MEL", 2), ("NV", 3), ("MEL", 2)])
+    rows = read_rows(data)
+    rows[1] |= {"lesions": ["NV", "NV"], "boxes": [[1, 1, 4, 4], [9, 9, 4, 4]]}
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept, told = one_lesion(load_domain(data, Where(), 32), "SOURCE")
+    assert [row["index"] for row in kept.rows] == [0, 2]
+    assert told == ["1 of 3 pictures of SOURCE left out: more than one lesion in the picture"]
+    assert one_lesion(kept, "SOURCE") == (kept, [])
+    with pytest.raises(GanError, match=r"TARGET .*: all 1 pictures have more than one lesion"):
+        one_lesion(load_domain(data, parse_where("diagnosis=NV"), 32), "TARGET")
+
+
+def test_siblings_of_test_pictures_do_not_count_as_learnt(tmp_path):
+    """A lesion whose other picture is tested is no source, so it is none of those the class has either."""
+    data = write_set(tmp_path / "set", [("NV", 2)] * 4 + [("MEL", 2)] * 3, groups=["a", "b", "c", "d", "e", "f", "f"])
+    rows = read_rows(data)
+    rows[6] |= {"split": "test"}
+    (need,) = find_needs(rows, 1.0, [translator()])
+    assert (need.diagnosis, need.have, need.wanted) == ("MEL", 1, 3)

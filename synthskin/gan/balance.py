@@ -80,7 +80,9 @@ def find_needs(rows: Sequence[dict[str, Any]], goal: float, translators: Sequenc
         if diagnosis in by_class:
             raise GanError(f"two models make {diagnosis}; give one a class")
         by_class[diagnosis] = translator
-    counts = Counter(row["diagnosis"] for row in rows if row["split"] in _LEARNT and row["diagnosis"] is not None)
+    tested = {group_of(row) for row in rows if row["split"] == "test"}  # their siblings are not learnt from either
+    counts = Counter(row["diagnosis"] for row in rows if row["split"] in _LEARNT and row["diagnosis"] is not None
+                     and group_of(row) not in tested)
     if len(counts) < 2:
         raise GanError(f"DATA has {len(counts)} classes among its training samples; at least 2 are needed to balance")
     most = max(counts.values())

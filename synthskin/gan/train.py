@@ -21,6 +21,7 @@ from synthskin.files import FolderLock, write_whole
 from synthskin.gan import GanError
 from synthskin.gan.checkpoint import STATE, load_state, read_told, save_state
 from synthskin.gan.domain import FEW, Domain, Split, content_hash, fingerprint, refuse_overlap, split_domains
+from synthskin.gan.lesions import SEVERAL, several
 from synthskin.gan.method import Method, TrainOptions, make_method, random_key, random_source
 from synthskin.gan.model import CARD, WEIGHTS, ModelCard, read_model_card, save_model
 
@@ -60,6 +61,18 @@ def settle_change(method: str, source: Domain, target: Domain, wanted: str | Non
                    "--change class or --change tone, or narrow them by --source-where and --target-where")
 
 
+def one_lesion(domain: Domain, role: str) -> tuple[Domain, list[str]]:
+    """The pictures of one lesion at most, as a class is one lesion's, and a remark on those left out."""
+    keep = [k for k, row in enumerate(domain.rows) if not several(row)]
+    without = len(domain) - len(keep)
+    if not without:
+        return domain, []
+    if not keep:
+        raise GanError(f"{role} {domain.directory}: all {without} pictures have {SEVERAL}; a model of classes learns "
+                       "from pictures of one")
+    return domain.subset(keep), [f"{without} of {len(domain)} pictures of {role} left out: {SEVERAL}"]
+
+
 def check_domains(options: TrainOptions, source: Domain, target: Domain) -> list[str]:
     """Refuse domains that cannot be learnt from (GanError); gives remarks on those that hardly can."""
     if options.method in ("cyclegan", "cut"):
@@ -93,7 +106,13 @@ def train(
     Raises GanError before anything is written: unusable domains or settings, a folder that holds something else, a
     checkpoint of other settings (which one differs), a second run in the folder.
     """
-    remarks = check_domains(options, source, target)
+    alone = source is target
+    told: list[str] = []
+    if options.change == "class":
+        source, told = one_lesion(source, "SOURCE")
+        target, more = (source, []) if alone else one_lesion(target, "TARGET")
+        told += more
+    remarks = told + check_domains(options, source, target)
     domains = (source,) if source is target else (source, target)
     split = split_domains(domains, options.seed)
     if len(domains) == 1:

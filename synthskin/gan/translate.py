@@ -126,7 +126,7 @@ def sources_of(translator: Translator, directory: Path, where: Where | None) -> 
         what = "pix2pixhd makes pictures from them" if translator.change == "picture" else \
             "without one nothing says where the lesion ends; or give --whole, which lets everything change"
         raise GanError(f"DATA {directory}: {missing} of {len(domain)} samples have no mask: {what}; predict them first "
-                       "with `synthskin segment predict`")
+                       "with `synthskin segmenter predict`")
     if translator.change == "class":
         with_lesion = [k for k in keep if domain.rows[k]["bbox"] or domain.rows[k]["mask_file_name"] is None]
         _note(left_out, "no lesion in the picture", len(keep) - len(with_lesion))

@@ -161,7 +161,7 @@ def red_pseudonetwork(ground: Ground, layers: Layers) -> None:
 
 
 def ulceration(ground: Ground, layers: Layers) -> None:
-    """The epidermis is gone: a film of blood and serum dries on the dermis."""
+    """The epidermis is gone: a film of serum and blood dries on the dermis."""
     s = ground.record.structures
     if s.ulceration_strength == 0:
         return
@@ -172,7 +172,11 @@ def ulceration(ground: Ground, layers: Layers) -> None:
     layers.keep(1 - np.float32(0.95) * amount)
     layers.get("skin_melanin")[:] *= 1 - amount
     layers.get("thickening_um")[:] -= np.float32(70) * amount
-    layers.get("crust_um")[:] += amount * (np.float32(16) + np.float32(50) * crust)
-    layers.get("corneal_um")[:] += amount * (np.float32(0.3) + np.float32(5.0) * crust**2)
+    # serum dries to a yellow film that scatters, blood to brown clots: methaemoglobin is given as melanin's absorption
+    layers.get("crust_um")[:] += amount * (np.float32(13) + np.float32(28) * crust)
+    layers.get("corneal_um")[:] += amount * (np.float32(2) + np.float32(12) * crust**2)
+    layers.get("keratin_um")[:] += np.float32(20) * amount * (1 - np.float32(0.6) * crust)
+    scattering = layers.get("keratin_scale")
+    np.maximum(scattering, 1 + np.float32(3) * amount, out=scattering)
     layers.blood_factor *= 1 + np.float32(0.6) * amount
     layers.mark("ulceration", where > 0.5)

@@ -2,17 +2,17 @@
 
 Axes are those of the tissue: x to the right and y down in the picture, z down into the skin, the origin in the middle
 of the picture at the mean height of the surface. Faces look outwards. Layers are closed solids between height fields;
-the lesion is the surface on which the melanosome fraction that it adds is LESION_ISO; vessels of the skin's plexus and
-hairs are tubes. Parts overlap (a vessel lies in the dermis): they are no boolean pieces of one solid. What has no shape
-of its own (mottle, vessels and nests inside a lesion) is in the fields alone. The hypodermis has no end in the model;
-here it is HYPODERMIS_MM thick.
+the lesion is the surface on which the melanosome fraction of its own pigment is LESION_ISO; vessels of the skin's
+plexus and hairs are tubes. Parts overlap (a vessel lies in the dermis): they are no boolean pieces of one solid. What
+has no shape of its own (mottle, vessels and lacunae of a lesion) is in the fields alone. The hypodermis has no end in
+the model; here it is HYPODERMIS_MM thick.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from synthskin.dataset.exports.common import new_folder
 from synthskin.dataset.format import DatasetError
-from synthskin.physics.anatomy import MARGIN, STRATUM_CORNEUM_UM, build_scene
+from synthskin.physics.anatomy import MARGIN, _content_below, _healthy_columns, _melanin_slabs, build_scene
 from synthskin.physics.hair import smooth_points
+from synthskin.physics.layers import Slab, cells_from_slabs
+from synthskin.physics.lesion.field import LesionField
 from synthskin.physics.region import instances, sites
-from synthskin.physics.scene import SceneSpec
+from synthskin.physics.scene import SceneSpec, TissueGrid
 from synthskin.physics.vessels import POINTS, vessel_points
 from synthskin.record import SampleRecord
 from synthskin.run.request import RunError
@@ -129,7 +131,6 @@ def make_parts(record: SampleRecord, columns: int = 192) -> tuple[dict[str, Part
         raise MeshError(f"--columns {columns}: a multiple of 12 from {COLUMNS[0]} to {COLUMNS[1]} is needed")
     scene = build_scene(record, columns)
     _check_lesions(record, columns, scene)
-    bare = build_scene(record, columns, with_lesion=False)
     tissue = scene.tissue
     margin = round(columns * MARGIN)
     inside = (slice(margin, columns - margin),) * 2
@@ -139,7 +140,8 @@ def make_parts(record: SampleRecord, columns: int = 192) -> tuple[dict[str, Part
     relief = -scene.surface_height_um[inside].astype(np.float64) * 1e-3
     surface = relief - relief.mean()
     junction = surface + tissue.dej_mm[inside]
-    corneum = surface + np.minimum(STRATUM_CORNEUM_UM * 1e-3, 0.3 * tissue.dej_mm[inside])
+    own = _own_melanin(record, tissue, scene.lesion)
+    corneum = surface + own[0].top_mm[inside]  # the living epidermis begins where the horn ends
     bottom = np.full_like(surface, float(tissue.z_edges_coarse_mm[-1]))
     parts = {
         "stratum_corneum": closed_layer(axis, axis, surface, corneum),
@@ -147,15 +149,13 @@ def make_parts(record: SampleRecord, columns: int = 192) -> tuple[dict[str, Part
         "dermis": closed_layer(axis, axis, junction, bottom),
         "hypodermis": closed_layer(axis, axis, bottom, bottom + HYPODERMIS_MM),
     }
-    added = (tissue.melanin_fine - bare.tissue.melanin_fine)[inside]
-    found = _lesion(added, tissue.z_edges_fine_mm, tissue.column_mm, half)
+    found = _lesion(_added_melanin(tissue, own)[inside], tissue, half)
     if found is not None:
         index = np.clip(((found.vertices[:, :2] + half) / tissue.column_mm).astype(int), 0, count - 1)
         found.vertices[:, 2] += surface[index[:, 1], index[:, 0]]
         parts["lesion"] = found
-    points, _ = vessel_points(record, half)
-    if len(points):
-        courses = points.reshape(-1, POINTS, 4)[:, ::4].astype(np.float64)
+    courses = _vessel_courses(record, tissue, half)
+    if len(courses):
         parts["vessels"] = joined([tube(line[:, :3], line[:, 3]) for line in courses])
     if scene.hair:
         lines = [smooth_points(strand.points_mm, 1).astype(np.float64) for strand in scene.hair]
@@ -205,14 +205,60 @@ def _coarse(values: F32, factor: int, margin: int, columns: int) -> F32:
     return values[index[:, None], index]
 
 
-def _lesion(added: F32, edges_mm: F32, column_mm: float, half_mm: float) -> Part | None:
-    """Surface of the added melanin; the fine cells are read at steps of LESION_DZ_MM."""
-    deepest = float(edges_mm[-1])
-    at = np.arange(0.5 * LESION_DZ_MM, deepest, LESION_DZ_MM)
-    cell = np.clip(np.searchsorted(edges_mm, at) - 1, 0, added.shape[2] - 1)
-    volume = np.ascontiguousarray(added[:, :, cell])
-    first = (0.5 * column_mm - half_mm, 0.5 * column_mm - half_mm, 0.5 * LESION_DZ_MM)
-    return iso_surface(volume, LESION_ISO, (column_mm, column_mm, LESION_DZ_MM), first)
+def _axis_mm(tissue: TissueGrid) -> F32:
+    """Centres of the columns of the tissue grid, margin included, as build_scene has them."""
+    columns = len(tissue.dej_mm)
+    return ((np.arange(columns) - 0.5 * (columns - 1)) * tissue.column_mm).astype(np.float32)
+
+
+def _own_melanin(record: SampleRecord, tissue: TissueGrid, lesion: LesionField | None) -> list[Slab]:
+    """The skin's own melanin as it lies with the lesion there, at the junction that it moves; none of its pigment."""
+    skin = _healthy_columns(record, _axis_mm(tissue), tissue.column_mm, lesion)
+    if lesion is None:
+        return _melanin_slabs(record, skin, None)
+    none = np.zeros_like(lesion.epidermal_um)
+    bare = replace(lesion, epidermal_um=none, junctional_um=none, dermal_um=none, corneal_um=None, deep_um=None)
+    return _melanin_slabs(record, skin, bare)
+
+
+def _added_melanin(tissue: TissueGrid, own: list[Slab]) -> F32:
+    """Melanosome fraction (n, n, nf + nc) beyond the skin's own melanin: fine cells and, below them, coarse ones."""
+    fine = tissue.melanin_fine - cells_from_slabs(own, tissue.z_edges_fine_mm)
+    coarse = tissue.melanin_coarse - _content_below(own, tissue.z_edges_coarse_mm, len(tissue.dej_mm))
+    factor = tissue.coarse_factor
+    return np.concatenate([fine, coarse.repeat(factor, axis=0).repeat(factor, axis=1)], axis=2)
+
+
+def _lesion(added: F32, tissue: TissueGrid, half_mm: float) -> Part | None:
+    """Surface of the added melanin in the fine and the coarse cells (n, n, nf + nc), z from the skin's surface.
+
+    The fine zone is read at steps of LESION_DZ_MM; coarse cells twice each, half a step inside their two edges, down to
+    the last that is above LESION_ISO: the surface passes an edge as near as at even steps, with far fewer of them. A
+    thin dermis has coarse cells of less than a step; they are read at their quarters.
+    """
+    edges = np.concatenate([tissue.z_edges_fine_mm, tissue.z_edges_coarse_mm[1:]]).astype(np.float64)
+    first, step = len(tissue.z_edges_fine_mm) - 1, LESION_DZ_MM
+    above = np.flatnonzero((added[:, :, first:] > LESION_ISO).any(axis=(0, 1)))
+    deep = np.arange(first, first + above[-1] + 1 if len(above) else first)
+    inset = np.minimum(0.5 * step, 0.25 * (edges[deep + 1] - edges[deep]))
+    pairs = np.stack([edges[deep] + inset, edges[deep + 1] - inset], axis=-1)
+    at = np.concatenate([np.arange(0.5 * step, edges[first], step), pairs.ravel()])
+    volume = np.ascontiguousarray(added[:, :, np.searchsorted(edges, at) - 1])
+    column = tissue.column_mm
+    part = iso_surface(volume, LESION_ISO, (column, column, 1.0), (0.5 * column - half_mm, 0.5 * column - half_mm, 0.0))
+    if part is not None:
+        depth = np.concatenate([at[:1] - step, at, at[-1:] + step])  # iso_surface goes a step beyond both ends
+        part.vertices[:, 2] = np.interp(part.vertices[:, 2], np.arange(-1, len(at) + 1), depth)
+    return part
+
+
+def _vessel_courses(record: SampleRecord, tissue: TissueGrid, half_mm: float) -> F64:
+    """Courses (k, points, 4) x, y, z, radius in mm of the vessels of the tissue that reach into the picture."""
+    edge = float(_axis_mm(tissue)[-1]) + 0.5 * tissue.column_mm  # of the grid: where vessels start depends on it
+    points, _ = vessel_points(record, edge)
+    courses = points.reshape(-1, POINTS, 4)[:, ::4].astype(np.float64)
+    reach = np.abs(courses[:, :, :2]).max(axis=2) - courses[:, :, 3] < half_mm
+    return courses[reach.any(axis=1)]
 
 
 def write_mesh(

@@ -141,6 +141,14 @@ def test_brown_keeps_some_blue():
         assert image[4, 4, 2] > 12, (name, image[4, 4])
 
 
+def test_no_camera_is_no_camera_at_any_exposure():
+    """The colourimetric profile cuts what is outside sRGB at every exposure: a sweep through 0 has no step there."""
+    brown = np.full((8, 8, 3), (0.12, 0.03, -0.006), np.float32)
+    at_0, beside = (camera.develop(brown, with_device(exposure_ev=ev)) for ev in (0.0, 0.001))
+    assert np.abs(at_0.astype(int) - beside).max() <= 1
+    assert devices.undevelop(at_0, RECORD.device)[0, 0] == pytest.approx([0.12, 0.03, 0], abs=1e-3)
+
+
 @pytest.mark.parametrize(("text", "part"), [
     ("", "description"),
     ('description="a"\nsource="b"\ncolour=3', "unknown key 'colour'"),

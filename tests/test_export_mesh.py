@@ -1,6 +1,7 @@
 """Meshes: closed, in millimetres, of the volume that the model has, and the same whatever the format."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from synthskin import cli
 from synthskin import export_mesh as em
 from synthskin.draw import draw
 from synthskin.physics.anatomy import build_scene
+from synthskin.physics.vessels import POINTS, vessel_points
 from synthskin.preset import load_preset
 
 PRESET = load_preset("fst3").with_diagnosis("NV=1").with_sets(
@@ -62,9 +64,32 @@ def test_sizes_are_millimetres(made):
 
 
 def test_vessels_and_hair_are_all_there(made):
+    """Of the vessels of the grid (14.4 mm wide) those that reach into the picture (12 mm)."""
     meshes = opened(made, "ply")
     assert meshes["hair"].body_count == 4
-    assert meshes["vessels"].body_count == round(0.5 * 12**2 / 1.8)
+    points, _ = vessel_points(RECORD, 7.2)
+    courses = points.reshape(-1, POINTS, 4)[:, ::4]
+    reach = (np.abs(courses[:, :, :2]).max(axis=2) < 6 + courses[:, :, 3]).any(axis=1)
+    assert len(courses) == round(0.5 * 14.4**2 / 1.8)
+    assert meshes["vessels"].body_count == reach.sum() < len(courses)
+    for body in meshes["vessels"].split():
+        assert (body.bounds[0][:2] < 6.001).all() and (body.bounds[1][:2] > -6.001).all()
+
+
+@pytest.mark.parametrize("columns", [96, 192])
+def test_vessels_lie_where_the_tissue_has_them(columns):
+    parts, fields = em.make_parts(RECORD, columns)
+    plain = build_scene(replace(RECORD, skin=replace(RECORD.skin, plexus_vessel_density=0.0)), columns).tissue
+    margin, rings = columns // 12, len(range(0, POINTS, 4))
+    tubes = parts["vessels"].vertices.reshape(-1, rings * em.SIDES + 2, 3)[:, :-2]
+    x, y, z = tubes.reshape(-1, em.SIDES, 3).mean(axis=1).T
+    edges = fields["z_edges_fine_mm"]
+    seen = (np.maximum(abs(x), abs(y)) < 6) & (z < edges[-1])
+    place = tuple(((axis[seen] + 6) / plain.column_mm).astype(int) for axis in (y, x))
+    place += (np.searchsorted(edges, z[seen], side="right") - 1,)
+    background = plain.blood_fine[margin:-margin, margin:-margin]  # with vessels it is less
+    assert seen.sum() > 300
+    assert (fields["blood_fraction_fine"][place] > background[place]).mean() > 0.98
 
 
 def test_fields_are_those_of_the_render(made):
@@ -108,6 +133,73 @@ def test_healthy_skin_has_no_lesion(tmp_path):
     record = draw(load_preset("healthy").with_sets(["hair.count=0", "hair.vellus_count=0"]), 0, 0)
     parts, _ = em.make_parts(record, 48)
     assert "lesion" not in parts and "hair" not in parts
+
+
+def test_a_lesion_without_pigment_has_no_part():
+    """A cherry angioma moves the junction, and with it the skin's own melanin; it adds none."""
+    record = draw(load_preset("vasc"), 0, 2)
+    scene = build_scene(record, 96)
+    bare = build_scene(record, 96, with_lesion=False)
+    assert scene.lesion.column_um.max() == 0
+    assert (scene.tissue.melanin_fine - bare.tissue.melanin_fine).max() > em.LESION_ISO
+    parts, _ = em.make_parts(record, 96)
+    assert "lesion" not in parts and "vessels" in parts
+
+
+@pytest.mark.parametrize(("preset", "index", "sets"), [
+    ("bkl", 5, []), ("mel", 3, []), ("vasc", 0, []),
+    ("nv", 1, ["lesion.dermal_depth_um=500", "lesion.dermal_melanin=0.2"]),
+])
+def test_the_melanin_added_is_that_of_the_lesion(preset, index, sets):
+    record = draw(load_preset(preset).with_sets(sets), 0, index)
+    scene = build_scene(record, 96)
+    added = em._added_melanin(scene.tissue, em._own_melanin(record, scene.tissue, scene.lesion))
+    steps = np.concatenate([np.diff(scene.tissue.z_edges_fine_mm), np.diff(scene.tissue.z_edges_coarse_mm)])
+    column = scene.lesion.column_um
+    assert (added @ steps).mean() * 1e3 == pytest.approx(column.mean(), rel=2e-3)
+    assert added.min() > -1e-6 and abs(added[column == 0][:, :len(scene.tissue.z_edges_fine_mm) - 1]).max() < 1e-6
+
+
+def test_the_horn_of_a_keratosis_is_that_of_the_tissue():
+    record = draw(load_preset("bkl"), 0, 5)
+    parts, fields = em.make_parts(record, 96)
+    depth = parts["stratum_corneum"].vertices[:, 2].reshape(2, 80, 80)
+    corneum = depth[1] - depth[0]
+    keratin_mm = build_scene(record, 96).lesion.keratin_um[8:-8, 8:-8] * 1e-3
+    junction = fields["junction_mm"]
+    assert np.median(corneum[keratin_mm > 0]) == pytest.approx(0.047, abs=0.002)
+    expected = np.minimum(np.minimum(0.012, 0.3 * junction) + keratin_mm, 0.75 * junction)
+    assert np.allclose(corneum, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dermis_mm", [0.5, 1.5, 4.0])
+def test_deep_nests_go_on_below_the_fine_zone(dermis_mm):
+    sets = ["lesion.dermal_depth_um=500", "lesion.dermal_melanin=0.2", f"skin.dermis_thickness_mm={dermis_mm}"]
+    record = draw(load_preset("nv").with_sets(sets), 0, 1)
+    parts, fields = em.make_parts(record, 96)
+    above = (fields["melanin_fraction_coarse"] > em.LESION_ISO).any(axis=(0, 1))
+    bottom = fields["z_edges_coarse_mm"][np.flatnonzero(above)[-1] + 1]
+    relief = float(np.ptp(fields["surface_height_um"])) * 1e-3
+    lesion = trimesh.Trimesh(parts["lesion"].vertices, parts["lesion"].faces, process=False)
+    assert bottom > 0.5
+    assert lesion.bounds[1][2] == pytest.approx(bottom, abs=relief + 0.5 * em.LESION_DZ_MM)
+    assert lesion.is_watertight and lesion.is_winding_consistent and lesion.volume > 0
+
+
+def test_a_sheet_below_the_fine_zone_has_its_volume():
+    """From 0.3 mm to the end of the third coarse cell, also where a thin dermis has cells thinner than a step."""
+    for bottom_mm in (0.57, 1.57):
+        tissue = build_scene(replace(RECORD, skin=replace(
+            RECORD.skin, epidermis_thickness_um=70.0, dermis_thickness_mm=round(bottom_mm - 0.07, 3))), 96).tissue
+        edges = np.concatenate([tissue.z_edges_fine_mm, tissue.z_edges_coarse_mm[1:]])
+        cells = np.flatnonzero((edges[:-1] > 0.299) & (edges[:-1] < tissue.z_edges_coarse_mm[3] - 1e-4))
+        added = np.zeros((40, 40, len(edges) - 1), np.float32)
+        added[10:30, 10:30, cells] = 2 * em.LESION_ISO
+        part = em._lesion(added, tissue, 20 * tissue.column_mm)
+        mesh = trimesh.Trimesh(part.vertices, part.faces, process=False)
+        high = edges[cells[-1] + 1] - edges[cells[0]]
+        assert mesh.is_watertight and mesh.volume == pytest.approx((20 * tissue.column_mm) ** 2 * high, rel=0.03)
+        assert mesh.bounds[:, 2] == pytest.approx([edges[cells[0]], edges[cells[-1] + 1]], abs=em.LESION_DZ_MM)
 
 
 def test_a_grid_too_coarse_for_a_lesion_is_refused():

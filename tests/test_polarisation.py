@@ -57,3 +57,15 @@ def test_plugs_need_none_until_they_oxidise(engine, oxidised):
         assert crossed > 2 and told_crossed > 2, (crossed, told_crossed)
     else:
         assert crossed < 1 and told_crossed < 1, (crossed, told_crossed)
+
+
+def test_photographs_have_no_polarisers(engine):
+    """Whatever the record says of a plate: a photograph is taken without, and so are its label and its denoiser."""
+    told = []
+    for kind in ("contact polarized", "contact non-polarized"):
+        preset = load_preset("clinical").with_tones("fst2=1").with_diagnosis("BKL/seborrhoeic_keratosis=1").with_sets(
+            ("hair.count=0", f"camera.dermoscopic_type={kind}", "structures.milia_like_cyst_density_per_mm2=0.6"))
+        told.append(engine.render(draw(preset, 0, 2)))
+    assert told[0].attributes_delta_e["milia_like_cyst"] > 1.5
+    assert told[0].attributes_delta_e == told[1].attributes_delta_e
+    assert np.array_equal(told[0].image, told[1].image)

@@ -11,11 +11,14 @@ from scipy.ndimage import label
 from scipy.optimize import brentq
 from skimage.measure import regionprops
 
+from synthskin.draw import draw
 from synthskin.physics import anatomy, labels, lesion_extra, spectral
 from synthskin.physics.lesion.field import NEUTRAL, LesionField
+from synthskin.physics.lesion.growth import arrival_on_disc
 from synthskin.physics.lesion.structures import globules, grow
 from synthskin.physics.lesion_colour import REFERENCE_SKIN
 from synthskin.physics.noise import NoiseField
+from synthskin.preset import load_preset
 from synthskin.record import Camera, Hair, Lesion, SampleRecord, Skin, Structures
 from synthskin.variants import STRUCTURES, structure_keys
 
@@ -63,6 +66,37 @@ def record(index: int = 0, skin: dict[str, Any] | None = None, numbers: dict[str
 
 def field(sample: SampleRecord) -> LesionField:
     return grow(sample, AXIS, AXIS, COLUMN_MM)
+
+
+@pytest.mark.parametrize(("name", "key", "less", "more"), [
+    ("leaf_like_area", "leaf_like_area_count", 4, 5),  # a leaf more leaves the others
+    ("arborizing_vessels", "arborizing_vessels_width_um", 100.0, 130.0),  # a wider tree is the same tree
+])
+def test_a_number_changed_keeps_the_rest(name: str, key: str, less: float, more: float) -> None:
+    kept = []
+    for index in range(6):
+        thin, wide = (field(record(index, numbers=CASES[name][0] | {key: value})).footprints.get(name)
+                      for value in (less, more))
+        if thin is not None and thin.any():
+            assert wide is not None
+            kept.append(float((thin & wide).sum() / thin.sum()))
+    assert len(kept) > 3 and min(kept) > 0.9, kept
+
+
+def test_ovoid_nests_stay_while_the_lesion_grows() -> None:
+    seen = 0
+    for index in range(6):
+        young, grown = (field(record(index, numbers=CASES["blue_grey_ovoid_nest"][0], growth_time=time))
+                        .footprints["blue_grey_ovoid_nest"] for time in (0.6, 1.0))
+        seen += int(young.any())
+        assert (young & grown).sum() >= 0.95 * young.sum()
+        assert grown.sum() >= young.sum()
+    assert seen > 2
+
+
+def test_every_arrival_is_a_number() -> None:
+    """Rounding at the origin of this one made it the root of a negative number."""
+    assert np.isfinite(arrival_on_disc(draw(load_preset("df"), 0, 42))[0]).all()
 
 
 def test_share_of_plugs_that_oxidised() -> None:

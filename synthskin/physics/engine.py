@@ -203,10 +203,10 @@ class Engine:
         self.timings = {}
         size = self.settings.size_px
         fov = record.camera.field_of_view_mm
-        with self._timed("fields"):
-            scene = self.scene(record)
-        view = None
         shot = record if record.camera.view == "dermoscopic" else clinical.without_contact(record)
+        with self._timed("fields"):
+            scene = self.scene(shot)
+        view = None
         picture = self.linear(shot, scene)
         with self._timed("artefacts"):
             finished, artefact_masks = artefacts.on_skin(picture.clean, shot, furrow_map(scene, size), scene.hair)
@@ -250,7 +250,7 @@ class Engine:
             artefact_masks = {name: value for name, value in sorted((artefact_masks | far).items()) if value.any()}
             attributes = {name: value for name, value in attributes.items() if value.any()}
             shown = {} if record.camera.view == "region" else visibility.structure_delta_e(
-                record, attributes, tissue.dej_mm.shape[0], tissue.column_mm)
+                shot, attributes, tissue.dej_mm.shape[0], tissue.column_mm)
             ita_image, contrast = camera.measure(
                 image, mask, hair, shot.camera, artefacts.hides_skin(artefact_masks, size)
             )

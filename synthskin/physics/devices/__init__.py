@@ -93,6 +93,11 @@ class Profile:
     jpeg_subsampling: int = 0
     native_px: int = 0
 
+    @property
+    def mixes_colours(self) -> bool:
+        """Can it take a colour out of sRGB?"""
+        return self.saturation != 1.0 or self.matrix != Profile("", "").matrix
+
     def at(self, size_px: int) -> Profile:
         """The profile for a finished picture of `size_px`, resized from `native_px` if that is larger."""
         scale = size_px / self.native_px if self.native_px > size_px else 1.0
@@ -241,7 +246,9 @@ def develop(linear: F32, record: SampleRecord) -> F32:
         x = gaussian_filter(x, (made.denoise_px, made.denoise_px, 0), mode="nearest")
     x = x @ np.array(made.matrix, np.float32).T
     grey = (x @ LUMINANCE)[..., None]
-    x = into_gamut(grey + np.float32(made.saturation) * (x - grey))
+    x = grey + np.float32(made.saturation) * (x - grey)
+    if made.mixes_colours:
+        x = into_gamut(x)
     table = _curve(made.tone)
     x = table.take((np.clip(x, 0, 1) * np.float32(len(table) - 1) + np.float32(0.5)).astype(np.int32))
     if made.chroma_blur_px > 0.2:
@@ -262,7 +269,7 @@ def undevelop(image: U8, device: Device, made: Profile | None = None) -> NDArray
     made = profile(device.profile) if made is None else made
     table = _curve(made.tone)
     levels = np.interp(np.arange(256) / 255, table, np.linspace(0, 1, len(table)))
-    x = out_of_gamut(levels[image])
+    x = out_of_gamut(levels[image]) if made.mixes_colours else levels[image]
     grey = (x @ LUMINANCE)[..., None]
     x = (grey + (x - grey) / max(made.saturation, 0.05)) @ np.linalg.inv(np.array(made.matrix)).T
     if made.vignette_half_angle_deg and image.shape[0] == image.shape[1]:

@@ -129,6 +129,7 @@ def leaf_like_areas(ground: Ground, layers: Layers) -> None:
         return
     rng = ground.rng("leaves")
     base = rng.random((s.leaf_like_area_count, 3), dtype=np.float32)
+    fingers_of = ground.rng("leaf fingers").random((s.leaf_like_area_count, 8, 3))
     found = border(ground, (2 * math.pi * base[:, 0]).astype(np.float32))
     near = np.abs(ground.look(ground.arrival, found.x_mm, found.y_mm, 9.0) - ground.time) < 0.15
     xs, ys, radii = [], [], []
@@ -137,7 +138,7 @@ def leaf_like_areas(ground: Ground, layers: Layers) -> None:
         out = math.atan2(float(found.out_y[k]), float(found.out_x[k]))
         inner = np.array([found.x_mm[k] - 0.35 * size * math.cos(out), found.y_mm[k] - 0.35 * size * math.sin(out)])
         fingers = 2 + int(3 * float(base[k, 2]))
-        draws = rng.random((8, 3))[:fingers]
+        draws = fingers_of[k]
         for j in range(fingers):
             angle = out + (j - 0.5 * (fingers - 1)) * 0.5 + 0.7 * (draws[j, 0] - 0.5)
             t = np.linspace(0.0, 1.0, 14)
@@ -165,15 +166,16 @@ def ovoid_nests(ground: Ground, layers: Layers) -> None:
     if s.blue_grey_ovoid_nest_count == 0:
         return
     rng = ground.rng("ovoid nests")
-    middle_x, middle_y = ground.middle_mm
+    lesion = ground.record.lesion
     total = np.zeros_like(ground.arrival)
     where = np.zeros(ground.arrival.shape, np.bool_)
     warp = ground.noise.octaves("nest edge", (0.35, 0.15), (1.0, 0.5))
     x, y = ground.noise.x_mm[None, :], ground.noise.y_mm[:, None]
     for angle, far, size, turn, long, dose in rng.random((s.blue_grey_ovoid_nest_count, 6)).tolist():
-        reach = ground.radius_mm * ground.time * 0.85 * math.sqrt(far)
-        cx = middle_x + reach * math.cos(2 * math.pi * angle)
-        cy = middle_y + reach * math.sin(2 * math.pi * angle)
+        # where it lies in the grown lesion, which takes it in when it gets there
+        reach = ground.radius_mm * 0.8 * math.sqrt(far)
+        cx = lesion.centre_x_mm + reach * math.cos(2 * math.pi * angle)
+        cy = lesion.centre_y_mm + reach * math.sin(2 * math.pi * angle)
         radius = 0.5 * s.blue_grey_ovoid_nest_diameter_mm * math.exp(0.9 * (size - 0.5))
         stretch = 1.0 + 0.35 * long
         c, d = math.cos(math.pi * turn), math.sin(math.pi * turn)

@@ -80,7 +80,8 @@ def arrival_on_disc(record: SampleRecord) -> tuple[F32, F32]:
     inside = float(np.pi) * (NODES - 1) ** 2 / (2 * HALF_WIDTH) ** 2  # nodes of a disc of radius 1
     first, last = arrival.min(), np.sort(arrival, axis=None)[int(inside)]
     # smoothing makes the cone at the origin a bowl, near to a hyperboloid: first^2 off the square gives the cone back
-    return np.sqrt((arrival**2 - first**2) / (last**2 - first**2)).astype(np.float32), axis
+    # (at the origin itself rounding may take it below 0)
+    return np.sqrt(np.maximum(arrival**2 - first**2, 0) / (last**2 - first**2)).astype(np.float32), axis
 
 
 def arrival_map(record: SampleRecord, disc: tuple[F32, F32], x_mm: F32, y_mm: F32) -> F32:

@@ -131,6 +131,8 @@ def _overhang_mm(record: SampleRecord) -> float:
         reach.append(1.0 * s.streaks_length_mm)
     if s.pseudopods_density_per_mm > 0:
         reach.append(1.0 * s.pseudopods_length_mm)
+    if s.shiny_white_streaks_density_per_mm2 > 0:
+        reach.append(0.7 * s.shiny_white_streaks_length_mm)
     if s.leaf_like_area_count > 0:
         reach.append(1.4 * s.leaf_like_area_length_mm)
     return max(reach)

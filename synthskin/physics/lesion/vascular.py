@@ -22,6 +22,7 @@ PRESSED_UM = 45.0
 POOL_FLATNESS = 0.8  # thickness over width of a lacuna
 PATH_POINTS = 26
 MAX_BRANCHES = 400
+LAST_BRANCHING = 0.22  # radius over that of a stem below which no vessel branches
 
 
 def arborizing_vessels(ground: Ground, layers: Layers) -> None:
@@ -31,23 +32,25 @@ def arborizing_vessels(ground: Ground, layers: Layers) -> None:
         return
     area = math.pi * (ground.radius_mm * ground.time) ** 2
     wanted = s.arborizing_vessels_density_per_mm * area
-    rng = ground.rng("arborizing")
     size = ground.radius_mm * ground.time
     middle_x, middle_y = ground.middle_mm
-    queue: list[tuple[float, float, float, float, float, int]] = []
+    queue: list[tuple[float, float, float, float, float, str]] = []
+    thinnest = LAST_BRANCHING * 0.5e-3 * s.arborizing_vessels_width_um
     paths: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     length = 0.0
     stems = 0
     while length < wanted and len(paths) < MAX_BRANCHES:
         if not queue:
-            angle, tilt, wide, far = rng.random(4)
+            angle, tilt, wide, far = ground.rng(f"arborizing stem {stems}").random(4)
             stems += 1
             where = 2 * math.pi * (angle if stems == 1 else stems * 0.618 + 0.25 * angle)
             reach = size * (0.75 + 0.3 * far)
             queue.append((middle_x + reach * math.cos(where), middle_y + reach * math.sin(where),
                           where + math.pi + 1.3 * (tilt - 0.5),
-                          0.5e-3 * s.arborizing_vessels_width_um * (0.7 + 0.6 * wide), size * (0.7 + 0.7 * far), 0))
-        x0, y0, heading, radius, reach, order = queue.pop(0)
+                          0.5e-3 * s.arborizing_vessels_width_um * (0.7 + 0.6 * wide), size * (0.7 + 0.7 * far),
+                          f"{stems}"))
+        x0, y0, heading, radius, reach, name = queue.pop(0)
+        rng = ground.rng(f"arborizing {name}")  # its own, so that no branch changes another
         step = reach / PATH_POINTS
         bends = np.cumsum(rng.standard_normal(PATH_POINTS) * 0.17)
         bends += 0.35 * np.sin(np.linspace(0, 2 * math.pi * (0.6 + rng.random()), PATH_POINTS) + 6.28 * rng.random())
@@ -56,12 +59,12 @@ def arborizing_vessels(ground: Ground, layers: Layers) -> None:
         width = radius * np.linspace(1.0, 0.45, PATH_POINTS)
         paths.append((x, y, width))
         length += reach
-        if order < 4 and radius > 0.012:
-            for at in (0.3 + 0.2 * rng.random(), 0.6 + 0.2 * rng.random(), 0.95):
+        if len(name.split(".")) <= 4 and radius > thinnest:
+            for child, at in enumerate((0.3 + 0.2 * rng.random(), 0.6 + 0.2 * rng.random(), 0.95)):
                 k = int(at * (PATH_POINTS - 1))
                 turn = (0.5 + 0.5 * rng.random()) * (1 if rng.random() < 0.5 else -1)
                 queue.append((float(x[k]), float(y[k]), heading + float(bends[k]) + turn,
-                              float(width[k]) * 0.68, reach * (0.4 + 0.25 * rng.random()), order + 1))
+                              float(width[k]) * 0.68, reach * (0.4 + 0.25 * rng.random()), f"{name}.{child}"))
     xs, ys, rs = (np.array([p[i] for p in paths], np.float32) for i in range(3))
     visible = smoothstep((np.float32(1.12 * ground.time) - ground.look(ground.arrival, xs, ys, 9.0)) * 6)
     thickness = strokes(ground, xs, ys, np.maximum(rs, np.float32(0.007)) * visible)

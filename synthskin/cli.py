@@ -40,6 +40,9 @@ app.add_typer(presets_app, name="presets")
 #: Faults of the place that the user named, wherever in the code they are met.
 _NO_FAULT_OF_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG,
                      errno.ELOOP, errno.ENOTDIR)
+#: What extras bring: where one is missing, the command that needs it says so.
+_OF_EXTRAS = ("torch", "monai", "safetensors", "sklearn", "onnx", "onnxruntime", "diffusers", "transformers", "peft",
+              "accelerate", "tensorboard", "kornia", "torchmetrics", "ray", "pyarrow", "pycocotools")
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of a data set.")]
 
 
@@ -277,6 +280,9 @@ def main(args: list[str] | None = None) -> None:
             _fail(str(message()).rstrip(".") + hint)
         if _is_ours(error):
             _fail(error)
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _OF_EXTRAS:
+            _fail(f"{error.name} is not installed; type: pip install 'synthskin[all]', from a checkout "
+                  "pip install -e '.[all]'")
         if isinstance(error, OSError) and error.filename is not None and error.errno in _NO_FAULT_OF_OURS:
             _fail(f"{error.filename}: {error.strerror}; choose another place, or make it accessible")
         raise

@@ -76,6 +76,8 @@ def audit(
     given = load_preprocess(preprocess)
     if positive is not None:
         given = given.with_positive(positive)
+    if not as_json:
+        typer.echo(f"follows {' + '.join(given.followed)} (--positive), threshold {given.decides_at:g}")
     loaded = load_model(model, given, trust_code, model_device, custom_ops)  # what is wrong with it shows before hours
     asked = {"preset": preset, "causes": causes, "cause": cause or [], "lesions": lesions, "n": n, "size": size,
              "spp": spp, "seed": seed, "set": sets or [], "diagnosis": diagnosis, "tone": tone,

@@ -54,7 +54,7 @@ def quickstart_command(
     options = QuickstartOptions(size, steps, vae_steps, batch, vae_batch, learning_rate, width=width,
                                 vae_width=vae_width, vae_crop_px=vae_crop, precision=precision, seed=seed,
                                 save_every=save_every, device=device, overwrite=overwrite)
-    result = train_base(data, out, options, make_progress(verb="training"))
+    result = train_base(data, out, options, make_progress(verb="training", unit="steps"))
     _say_left_out(result.left_out)
     if as_json:
         typer.echo(json.dumps({"dir": str(out), "steps": result.steps, "loss": result.loss,
@@ -128,7 +128,7 @@ def train_command(
         precision=precision, gradient_checkpointing=gradient_checkpointing, adam_8bit=adam_8bit, seed=seed,
         save_every=save_every, validate_every=validate_every, validate_n=validate_n, base_licence=base_licence,
         device=device, overwrite=overwrite)
-    result = train_lora(data, base, out, options, make_progress(verb="training"))
+    result = train_lora(data, base, out, options, make_progress(verb="training", unit="steps"))
     _say_left_out(result.left_out)
     if as_json:
         typer.echo(json.dumps({"dir": str(out), "steps": result.steps, "resumed_at": result.resumed_at,

@@ -47,7 +47,7 @@ def train(
     settings = TrainSettings(size_px=size, steps=steps, batch=batch, lr=lr, seed=seed,
                              validation_share=validation_share,
                              masks=tuple(name.strip() for name in masks.split(",") if name.strip()))
-    done = train_segmenter(sets, out, settings, device, overwrite, make_progress(verb="training on"),
+    done = train_segmenter(sets, out, settings, device, overwrite, make_progress(verb="training on", unit="pictures"),
                            make_progress(verb="reading"), None if start is None else _load(start, device))
     metrics = done.card["metrics"]
     if as_json:

@@ -269,7 +269,7 @@ def test_bad_input_is_one_line(model, discs, tmp_path, capsys):
         (("train", discs, "--out", new, "--label", "benign_malignant"), "needs two classes"),
         (("predict", model, tmp_path, "--out", tmp_path / "a.csv"), "no pictures there"),
         (("predict", tmp_path / "none", discs, "--out", tmp_path / "a.csv"), "is not a folder"),
-        (("evaluate", model, discs, "--split", "test"), "no picture with split=test"),
+        (("evaluate", model, discs, "--split", "test"), "no row has a split; leave --split test out"),
         (("evaluate", model, discs, "--out", tmp_path / "no/e.json"), "a folder that exists"),
     ):
         assert part in refused(capsys, *args)

@@ -222,3 +222,28 @@ def test_workers_that_nobody_named(monkeypatch, n, device, cores, expected):
     assert request.automatic_workers(asked, device) == expected
     monkeypatch.setattr(request, "available_memory_bytes", lambda: 10**9)
     assert request.automatic_workers(asked, device) == 1
+
+
+@pytest.mark.parametrize("command", [
+    ("segmenter", "predict", "default", "pictures", "--out", "masks"),
+    ("segmenter", "train", "set", "--out", "model"),
+    ("gan", "train", "set", "--source-where", "diagnosis=NV", "--target-where", "diagnosis=MEL"),
+    ("study", "robustness", "--small"),
+])
+def test_what_an_extra_brings_is_asked_for_in_one_line(command, tmp_path):
+    """Without torch, as after a plain installation: no traceback, what is missing and how to get it."""
+    code = """
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Gone())
+from synthskin import cli
+cli.main(sys.argv[1:])
+"""
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1 and "torch" in done.stderr and "pip install" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -160,7 +160,7 @@ def found_hair(image: U8) -> Mask:
     except ImportError:
         raise MissingToolError("no hair mask was given, and finding hair needs torch; "
                                "type: pip install 'synthskin[study]'") from None
-    picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    picture = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         small = regions.reduced(picture)
         strands = regions.enlarged(regions.hair(small, regions.closed(small)), picture)

@@ -46,6 +46,8 @@ def evaluate(classifier: Classifier, directory: str | Path, split: str | None = 
     data = labelled(open_sets([directory]), classifier.card.label, classifier.classes)
     entries = tuple(e for e in data.entries if split is None or e.row["split"] == split)
     if not entries:
+        if data.entries and all(e.row["split"] is None for e in data.entries):
+            raise ClassifyError(f"{directory}: no row has a split; leave --split {split} out")
         there = ", ".join(sorted({str(e.row["split"]) for e in data.entries})) or "none with a class of the model"
         raise ClassifyError(f"{directory}: no picture with split={split} has a class of the model; there are {there}")
     chosen = Labelled(data.classes, entries, data.sets, data.left_out)

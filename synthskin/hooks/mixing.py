@@ -72,7 +72,7 @@ class MixedDataset(Dataset[dict[str, Any]]):
                              "epoch such as Linear is needed")
         labels = [_labels(source) for source in (real, synthetic)]
         if None not in labels and labels[0] != labels[1]:
-            told = [f"{key}={classes!r:.60}" for key, classes in filter(None, labels)]
+            told = [f"{key}={classes!r:.300}" for key, classes in filter(None, labels)]
             raise ValueError(f"labels mean different things: real has {told[0]}, synthetic {told[1]}; give both the "
                              "same label and classes")
         self.real, self.synthetic, self.ratio, self.balance = real, synthetic, ratio, balance

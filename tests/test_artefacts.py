@@ -7,8 +7,8 @@ import pytest
 
 from synthskin.conventions import ARTEFACTS
 from synthskin.draw import draw
-from synthskin.physics import artefacts, camera
-from synthskin.physics.artefacts import ink, plate
+from synthskin.physics import artefacts, camera, clinical, region
+from synthskin.physics.artefacts import ink, optics, plate
 from synthskin.physics.artefacts.frame import Frame
 from synthskin.physics.hair import grow_hair, hair_mask
 from synthskin.physics.spectral import BAND_WAVELENGTH_NM
@@ -210,3 +210,44 @@ def test_measurements_leave_artefacts_out():
     assert abs(kept - clean) < 1.0 < abs(spoilt - clean)
     everything = np.ones((SIZE, SIZE), bool)
     assert camera.measure(image, zero, zero, record.camera, everything) == (None, None)
+
+
+@pytest.mark.parametrize("pattern", ["dots", "line", "ring", "stamp"])
+def test_ink_of_a_region_is_that_of_the_duckling_alone_at_its_place(pattern):
+    far = 0
+    for index in range(6):
+        record = with_artefacts(draw(load_preset("region"), 1, index), ink=1, ink_pattern=pattern)
+        record = replace(record, lesion=replace(record.lesion, growth_time=1.0))
+        duckling = region.sites(record)[0]
+        alone = replace(record, camera=replace(record.camera, view="clinical"))
+        alone = region.placed(alone, duckling.x_mm, duckling.y_mm)
+        frame, flat = Frame(SIZE, record.camera.field_of_view_mm), np.zeros((SIZE, SIZE), np.float32)
+        marks = ink.film(record, frame, flat)
+        assert np.array_equal(marks, ink.film(alone, frame, flat))
+        away = np.hypot(frame.axis_mm - duckling.x_mm, (frame.axis_mm - duckling.y_mm)[:, None])
+        assert away[marks >= ink.SEEN_ABSORBANCE].min() < duckling.radius_mm + 3.5
+        far += np.hypot(duckling.x_mm, duckling.y_mm) > 10
+    assert far >= 2
+
+
+@pytest.mark.parametrize("name", ["clinical", "region"])
+def test_blur_of_a_photograph_is_as_wide_on_the_skin_as_asked(name):
+    size, ratios = 512, []
+    for index in range(4):
+        record = with_artefacts(draw(load_preset(name), 0, index), blur=1, blur_um=400.0, blur_tilt=0.0)
+        edge = np.zeros((size, size, 3), np.float32)
+        edge[:, size // 2:] = 1
+        out, _ = artefacts.in_lens(edge, clinical.without_contact(record))
+        line, x = np.gradient(out[size // 2, :, 0].astype(float)), np.arange(size)
+        variance = (x**2 * line).sum() - (x * line).sum() ** 2
+        pixel_mm = clinical.view_of(record, size).pixel_mm
+        ratios.append(pixel_mm * np.sqrt(variance) / 0.4)
+        assert record.camera.field_of_view_mm / size > pixel_mm
+    assert np.allclose(ratios, 1, atol=0.03)
+
+
+def test_blur_of_a_dermatoscope_is_as_wide_as_its_field_says():
+    record = with_artefacts(blur=1)
+    linear = np.random.default_rng(0).random((SIZE, SIZE, 3)).astype(np.float32)
+    expected, _ = optics.blur(linear, record, Frame(SIZE, record.camera.field_of_view_mm))
+    assert np.array_equal(artefacts.in_lens(linear, record)[0], expected)

@@ -77,7 +77,7 @@ def test_the_planted_cause_is_exposed(painted, preprocess, tmp_path, capsys):
     assert set(melanin["linked"]) == {"contrast", "exposure"} and melanin["moved"]["ita_deg"][0] > 50
     assert melanin["verdict"] in ("small", "unclear")
     printed = capsys.readouterr().out
-    assert "ink" in printed.splitlines()[2] and "strong" in printed
+    assert printed.startswith("follows ") and "ink" in printed.splitlines()[3] and "strong" in printed
     for cause in ("ink", "melanin", "contrast"):
         assert validate(out / "renders" / cause) == []
     page = (out / "report.html").read_text()

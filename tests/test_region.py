@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -205,7 +206,7 @@ def test_rings_of_a_duckling_lie_around_follicles_of_its_skin(alone):
     assert not found.footprints["red_pseudonetwork"][at][inside].any()
 
 
-def test_a_young_duckling_takes_as_little_room_as_its_radius():
+def test_the_radius_of_a_young_duckling_is_as_small_as_it_has_grown():
     young = replace(RECORD, lesion=replace(RECORD.lesion, growth_time=0.4))
     old = replace(RECORD, lesion=replace(RECORD.lesion, growth_time=1.0))
     assert region.sites(young)[0].radius_mm == pytest.approx(0.4 * region.sites(old)[0].radius_mm)
@@ -220,3 +221,29 @@ def test_every_pixel_of_the_mask_has_a_label_however_the_camera_stands(grown, ti
     told = view.labels(label, seen)
     assert seen.any() and np.array_equal(told > 0, seen)
     assert set(np.unique(told)) <= set(range(len(kinds) + 1))
+
+
+def places(record):
+    """Number of each lesion, the duckling's 0, and its place."""
+    return {0 if own.record is record else int(own.record.preset.split("/nevus ")[1]): (own.x_mm, own.y_mm)
+            for own in region.sites(record)}
+
+
+def test_nothing_moves_over_a_follow_up():
+    for index in range(20):
+        record = draw(load_preset("region"), 1, index)
+        young, older, old = (places(replace(record, lesion=replace(record.lesion, growth_time=t)))
+                             for t in (0.4, 0.7, 1.0))
+        assert young == older == old and len(old) == record.region.lesion_count, index
+
+
+def test_over_a_sweep_of_the_size_only_nevi_that_come_too_near_move():
+    moved = total = 0
+    for index in range(20):
+        record = draw(load_preset("region"), 1, index)
+        found = [places(replace(record, region=replace(record.region, nevus_diameter_mm=d))) for d in (2.0, 2.4, 2.8)]
+        assert found[0][0] == found[1][0] == found[2][0]
+        for before, after in pairwise(found):
+            total += len(before)
+            moved += sum(after.get(number) != place for number, place in before.items())
+    assert 0 < moved < 0.08 * total

@@ -43,22 +43,32 @@ class Site:
 
 
 def sites(record: SampleRecord) -> tuple[Site, ...]:
-    """The lesions of a region, the ugly duckling first. Fewer than asked for where no room is left."""
-    rng = keyed_rng(record, "region places")
+    """The lesions of a region, the ugly duckling first. Fewer than asked for where no room is left.
+
+    Each has its own places to try, and the duckling is kept the room it takes once it is grown: siblings of a follow-up
+    or a sweep have each nevus at the same place, but for those that come too near an earlier one.
+    """
     half = 0.5 * record.camera.field_of_view_mm
-    first = record.lesion
-    radius = 0.5 * first.diameter_mm * np.sqrt(first.elongation) * first.growth_time
-    x, y = 0.62 * half * (2 * rng.random(2) - 1)
-    made = [Site(record, float(x), float(y), float(radius))]
+    x, y = 0.62 * half * (2 * keyed_rng(record, "region places").random(2) - 1)
+    room = _grown_mm(record.lesion)
+    made = [Site(record, float(x), float(y), room * record.lesion.growth_time)]
+    taken = [(float(x), float(y), room)]
     for number in range(1, record.region.lesion_count):
         own = nevus(record, number)
-        radius = 0.5 * own.lesion.diameter_mm * np.sqrt(own.lesion.elongation)
+        radius = _grown_mm(own.lesion)
+        rng = keyed_rng(record, f"region place {number}")
         for _ in range(TRIES):
             x, y = 0.94 * half * (2 * rng.random(2) - 1)
-            if all(np.hypot(x - s.x_mm, y - s.y_mm) > radius + s.radius_mm + GAP_MM for s in made):
-                made.append(Site(own, float(x), float(y), float(radius)))
+            if all(np.hypot(x - there_x, y - there_y) > radius + other + GAP_MM for there_x, there_y, other in taken):
+                made.append(Site(own, float(x), float(y), radius))
+                taken.append((float(x), float(y), radius))
                 break
     return tuple(made)
+
+
+def _grown_mm(lesion: Lesion) -> float:
+    """Longest radius of a lesion at growth_time 1."""
+    return float(0.5 * lesion.diameter_mm * np.sqrt(lesion.elongation))
 
 
 def nevus(record: SampleRecord, number: int) -> SampleRecord:
@@ -124,8 +134,7 @@ def grow_region(record: SampleRecord, axis_mm: F32, column_mm: float) -> LesionF
     free = np.ones((n, n), np.bool_)
     depth, mass = 0.0, 0.0
     for site in sites(record):
-        own = site.record.lesion
-        final = 0.5 * own.diameter_mm * np.sqrt(own.elongation)
+        final = _grown_mm(site.record.lesion)
         reach = HALF_WIDTH * final + AROUND_MM + _overhang_mm(site.record)  # all that the growth can reach
         rows, columns = (slice(*np.searchsorted(axis_mm, (c - reach, c + reach))) for c in (site.y_mm, site.x_mm))
         if rows.stop - rows.start < 8 or columns.stop - columns.start < 8:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from synthskin.physics import camera
+from synthskin.physics import camera, clinical
 from synthskin.physics.artefacts import ink, optics, plate
 from synthskin.physics.artefacts.frame import F32, Frame
 from synthskin.physics.hair import hair_mask
@@ -61,12 +61,17 @@ def on_skin(
 
 
 def in_lens(linear: F32, record: SampleRecord) -> tuple[F32, dict[str, U8]]:
-    """(picture, {name: mask 0 or 255}) with what the lens and the room do; nothing switched on: the same array."""
+    """(picture, {name: mask 0 or 255}) with what the lens and the room do; nothing switched on: the same array.
+
+    Pixels of a photograph are narrower on the skin than those it is made of: the blur takes their width in the middle.
+    """
     a = record.artefacts
     frame = Frame(linear.shape[0], record.camera.field_of_view_mm)
     found: dict[str, NDArray[np.bool_]] = {}
     if a.blur:
-        linear, found["blur"] = optics.blur(linear, record, frame)
+        photographed = record.camera.view != "dermoscopic"
+        wide_mm = clinical.view_of(record, 1).pixel_mm if photographed else frame.field_of_view_mm
+        linear, found["blur"] = optics.blur(linear, record, Frame(frame.size_px, wide_mm))
     if a.dark_corner:
         linear, found["dark_corner"] = optics.dark_corner(linear, record, frame)
     if a.glare:

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from synthskin.physics import flat_skin, spectral
+from synthskin.physics import flat_skin, region, spectral
 from synthskin.physics.artefacts.frame import F32, F64, Bool, Frame
 from synthskin.physics.noise import NoiseField, keyed_rng, smoothstep
 from synthskin.record import SampleRecord
@@ -92,12 +92,16 @@ def _approach(distance: F32, frame: Frame, line: F64, half_width_mm: float) -> N
 def _marks(record: SampleRecord, rng: np.random.Generator, most_mm: float) -> list[tuple[F64, float]]:
     """Polylines (k, 2) in mm with half widths: what a surgeon draws beside or around the lesion.
 
+    In a region that is the ugly duckling, at its place and as large as it has grown.
     A mark further than `most_mm` from the middle of the frame is moved in, onto that circle: a lesion that fills the
     frame has its ink on its edge, so that `--confound ink:MEL=0.9` shows ink on nine melanomas of ten.
     """
     lesion = record.lesion
     centre = np.array([lesion.centre_x_mm, lesion.centre_y_mm])
     radius = 0.5 * lesion.diameter_mm * np.sqrt(lesion.elongation)
+    if record.camera.view == "region":
+        duckling = region.sites(record)[0]
+        centre, radius = np.array([duckling.x_mm, duckling.y_mm]), duckling.radius_mm
     draws = rng.random(64)
     start = 2 * np.pi * draws[0]
 

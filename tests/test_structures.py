@@ -83,17 +83,6 @@ def test_a_number_changed_keeps_the_rest(name: str, key: str, less: float, more:
     assert len(kept) > 3 and min(kept) > 0.9, kept
 
 
-def test_ovoid_nests_stay_while_the_lesion_grows() -> None:
-    seen = 0
-    for index in range(6):
-        young, grown = (field(record(index, numbers=CASES["blue_grey_ovoid_nest"][0], growth_time=time))
-                        .footprints["blue_grey_ovoid_nest"] for time in (0.6, 1.0))
-        seen += int(young.any())
-        assert (young & grown).sum() >= 0.95 * young.sum()
-        assert grown.sum() >= young.sum()
-    assert seen > 2
-
-
 def test_every_arrival_is_a_number() -> None:
     """Rounding at the origin of this one made it the root of a negative number."""
     assert np.isfinite(arrival_on_disc(draw(load_preset("df"), 0, 42))[0]).all()

@@ -166,16 +166,15 @@ def ovoid_nests(ground: Ground, layers: Layers) -> None:
     if s.blue_grey_ovoid_nest_count == 0:
         return
     rng = ground.rng("ovoid nests")
-    lesion = ground.record.lesion
+    middle_x, middle_y = ground.middle_mm
     total = np.zeros_like(ground.arrival)
     where = np.zeros(ground.arrival.shape, np.bool_)
     warp = ground.noise.octaves("nest edge", (0.35, 0.15), (1.0, 0.5))
     x, y = ground.noise.x_mm[None, :], ground.noise.y_mm[:, None]
     for angle, far, size, turn, long, dose in rng.random((s.blue_grey_ovoid_nest_count, 6)).tolist():
-        # where it lies in the grown lesion, which takes it in when it gets there
-        reach = ground.radius_mm * 0.8 * math.sqrt(far)
-        cx = lesion.centre_x_mm + reach * math.cos(2 * math.pi * angle)
-        cy = lesion.centre_y_mm + reach * math.sin(2 * math.pi * angle)
+        reach = ground.radius_mm * ground.time * 0.85 * math.sqrt(far)
+        cx = middle_x + reach * math.cos(2 * math.pi * angle)
+        cy = middle_y + reach * math.sin(2 * math.pi * angle)
         radius = 0.5 * s.blue_grey_ovoid_nest_diameter_mm * math.exp(0.9 * (size - 0.5))
         stretch = 1.0 + 0.35 * long
         c, d = math.cos(math.pi * turn), math.sin(math.pi * turn)

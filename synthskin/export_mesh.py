@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from synthskin.dataset.exports.common import new_folder
 from synthskin.dataset.format import DatasetError
-from synthskin.physics.anatomy import MARGIN, _content_below, _healthy_columns, _melanin_slabs, build_scene
+from synthskin.physics.anatomy import MARGIN, build_scene, content_below, healthy_columns, melanin_slabs
 from synthskin.physics.hair import smooth_points
 from synthskin.physics.layers import Slab, cells_from_slabs
 from synthskin.physics.lesion.field import LesionField
@@ -213,18 +213,18 @@ def _axis_mm(tissue: TissueGrid) -> F32:
 
 def _own_melanin(record: SampleRecord, tissue: TissueGrid, lesion: LesionField | None) -> list[Slab]:
     """The skin's own melanin as it lies with the lesion there, at the junction that it moves; none of its pigment."""
-    skin = _healthy_columns(record, _axis_mm(tissue), tissue.column_mm, lesion)
+    skin = healthy_columns(record, _axis_mm(tissue), tissue.column_mm, lesion)
     if lesion is None:
-        return _melanin_slabs(record, skin, None)
+        return melanin_slabs(record, skin, None)
     none = np.zeros_like(lesion.epidermal_um)
     bare = replace(lesion, epidermal_um=none, junctional_um=none, dermal_um=none, corneal_um=None, deep_um=None)
-    return _melanin_slabs(record, skin, bare)
+    return melanin_slabs(record, skin, bare)
 
 
 def _added_melanin(tissue: TissueGrid, own: list[Slab]) -> F32:
     """Melanosome fraction (n, n, nf + nc) beyond the skin's own melanin: fine cells and, below them, coarse ones."""
     fine = tissue.melanin_fine - cells_from_slabs(own, tissue.z_edges_fine_mm)
-    coarse = tissue.melanin_coarse - _content_below(own, tissue.z_edges_coarse_mm, len(tissue.dej_mm))
+    coarse = tissue.melanin_coarse - content_below(own, tissue.z_edges_coarse_mm, len(tissue.dej_mm))
     factor = tissue.coarse_factor
     return np.concatenate([fine, coarse.repeat(factor, axis=0).repeat(factor, axis=1)], axis=2)
 

@@ -78,12 +78,12 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
     if with_lesion and record.diagnosis != HEALTHY:
         in_region = record.camera.view == "region"
         lesion = grow_region(record, axis, column_mm) if in_region else grow(record, axis, axis, column_mm)
-    skin = _healthy_columns(record, axis, column_mm, lesion)
+    skin = healthy_columns(record, axis, column_mm, lesion)
     bottom_mm = record.skin.epidermis_thickness_um * 1e-3 + record.skin.dermis_thickness_mm
     fine, coarse = z_edges(bottom_mm)
-    melanin_slabs = _melanin_slabs(record, skin, lesion)
-    melanin_fine = cells_from_slabs(melanin_slabs, fine)
-    melanin_coarse = _content_below(melanin_slabs, coarse, columns)
+    slabs = melanin_slabs(record, skin, lesion)
+    melanin_fine = cells_from_slabs(slabs, fine)
+    melanin_coarse = content_below(slabs, coarse, columns)
     blood_fine, blood_coarse = _blood(record, skin, lesion, axis, column_mm, fine, coarse)
     margin_mm = columns * MARGIN * column_mm
     loose = None if skin.horn is None else _loose_horn(skin.horn, lesion)
@@ -106,7 +106,7 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
     return SceneSpec(tissue, skin.surface_height_um, grow_hair(record), footprints, lesion, polarised, loose)
 
 
-def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: LesionField | None) -> Columns:
+def healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: LesionField | None) -> Columns:
     skin = record.skin
     noise = NoiseField(record, axis, axis)
     spacing = skin.rete_spacing_um * 1e-3
@@ -178,7 +178,7 @@ def _healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: 
     )
 
 
-def _melanin_slabs(record: SampleRecord, skin: Columns, lesion: LesionField | None) -> list[Slab]:
+def melanin_slabs(record: SampleRecord, skin: Columns, lesion: LesionField | None) -> list[Slab]:
     dej = skin.dej_mm
     corneum = np.minimum(np.float32(STRATUM_CORNEUM_UM * 1e-3), np.float32(0.3) * dej)
     if lesion is not None and lesion.keratin_um is not None:
@@ -280,7 +280,7 @@ def _scatterers(lesion: LesionField | None, loose: F32 | None, epidermis_scatter
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-def _content_below(slabs: list[Slab], coarse: F32, columns: int) -> F32:
+def content_below(slabs: list[Slab], coarse: F32, columns: int) -> F32:
     """What slabs hold in the coarse zone; most lesions have nothing there."""
     m = columns // COARSE_FACTOR
     deepest = max(float(np.where(s.column_mm > 0, s.top_mm + s.thickness_mm, 0).max()) for s in slabs)
@@ -335,7 +335,7 @@ def _blood(
     slabs = [] if lesion is None else _blood_slabs(skin, lesion)
     if slabs:
         blood_fine += cells_from_slabs(slabs, fine)
-        blood_coarse = blood_coarse + _content_below(slabs, coarse, n)
+        blood_coarse = blood_coarse + content_below(slabs, coarse, n)
     if filling or slabs:
         np.minimum(blood_fine, np.float32(0.95), out=blood_fine)
         np.minimum(blood_coarse, np.float32(0.95), out=blood_coarse)

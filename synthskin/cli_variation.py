@@ -217,8 +217,8 @@ def mesh(
     from synthskin.variation import changed_preset
 
     for name, value in (("--index", index), ("--seed", seed)):
-        if value < 0:
-            raise MeshError(f"{name} {value}: a whole number of 0 or more is needed")
+        if not 0 <= value < 2**63:
+            raise MeshError(f"{name} {value}: 0 to {2**63 - 1} is allowed")
     chosen = changed_preset(preset, sets or [], diagnosis, tone)
     out = out or Path("out") / f"mesh-{chosen.name}-s{seed}-{index:06d}"
     made = write_mesh(draw(chosen, seed, index), out, [part.strip() for part in format_.split(",")], columns)

@@ -26,6 +26,8 @@ def replacing(path: Path, error: type[Exception], then: str = _THEN) -> Iterator
 
     then   what the user is to do; raises `error` where the file cannot be written, in the block too
     """
+    if not path.name:
+        raise error(f"{path}: is a folder; name a file")
     temporary = path.with_name(f".{path.name}.part")
     try:
         temporary.unlink(missing_ok=True)  # a kill's, or a link that would be followed

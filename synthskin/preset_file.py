@@ -166,7 +166,7 @@ def _read(path: Path) -> Document:
         raise PresetError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise PresetError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise PresetError(f"{path}: is not valid TOML: {one_line(str(error))}") from None
     document = Document(path, text, data)
     name = data.get("name")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -330,8 +330,10 @@ def check_value(key: str, value: Any) -> Any:
         if value not in spec["options"]:
             raise RecordError(f"{key}={value!r}: allowed are {', '.join(spec['options'])}")
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise RecordError(f"{key}={value!r}: a number from {spec['low']} to {spec['high']} is needed")
+    # whole numbers of TOML and JSON have no end: no float() of them, and no text of those that are none
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        told = "a huge number" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+        raise RecordError(f"{key}={told}: a number from {spec['low']} to {spec['high']} is needed")
     if spec.get("integer") and value != int(value):
         raise RecordError(f"{key}={value!r}: a whole number from {spec['low']} to {spec['high']} is needed")
     if not spec["low"] <= value <= spec["high"]:

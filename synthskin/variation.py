@@ -242,7 +242,7 @@ def parse_sweep(text: str, where: str, name: str) -> SweepFile:
     """Check the text of a sweep file; raises VariationError naming the file, the key and what is allowed."""
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise VariationError(f"{where}: is not valid TOML: {one_line(str(error))}") from None
     for key in data:
         if key not in _FILE_KEYS:

@@ -12,6 +12,7 @@ from standin import FakeEngine, SlowEngine, device
 
 import synthskin.run
 from synthskin import __version__, cli
+from synthskin.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -247,3 +248,33 @@ cli.main(sys.argv[1:])
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1 and "torch" in done.stderr and "pip install" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "text", "said"), [
+    ("digits.toml", 'name = "a"\n[fields."hair.count"]\nvalue = 1' + 5000 * "0", "not valid TOML"),
+    ("hex.toml", 'name = "a"\nextends = "base"\n[fields."hair.count"]\nvalue = 0x' + 5000 * "f", "a huge number"),
+    ("long.toml", 'name = "a"\nextends = "base"\n[fields."hair.count"]\nvalue = 1' + 400 * "0", "a huge number"),
+])
+def test_numbers_without_end_are_refused_in_one_line(name, text, said, tmp_path, capsys):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["render", "--preset", str(tmp_path / name), "--n", "1", "--out", str(tmp_path / "out")])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told.count("\n") == 1, told
+    assert "hair.count" in told or said in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [
+    ("mesh", "--seed", str(2**63)), ("mesh", "--index", str(2**70)), ("preview", "SET", "--out", "/"),
+])
+def test_bounds_and_folders_in_place_of_files(arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments])
+    assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_file_needs_a_name():
+    for folder in ("", ".", "/"):
+        with pytest.raises(ValueError, match="is a folder; name a file"):
+            write_whole(Path(folder), b"", ValueError)

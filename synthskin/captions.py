@@ -25,9 +25,8 @@ from synthskin.files import write_whole
 TONE_WORDS: Final = ("very light", "light", "intermediate", "tan", "brown", "dark")
 #: Below this share of the mask that shows on the actual skin the caption calls the lesion barely visible.
 BARELY_VISIBLE_SHARE: Final = 0.25
-#: The number of a picture's lesions is told where none covers less than this share of the picture, and of all but the
-#: largest at least SHOWN_SHARE shows even if all that does not show is theirs. Of 240 regions on six tones 45 have a
-#: lesion under BARELY_VISIBLE_SHARE: the number is told of 2 of them, and of 173 of the 195 others.
+#: Lesions are counted where none covers less of the picture, and SHOWN_SHARE of all but the largest shows at the least.
+#: Of 240 regions on six tones 45 have a lesion that is barely visible: 2 of them are counted, and 173 of the others.
 LEAST_LESION_SHARE: Final = 5e-5
 SHOWN_SHARE: Final = 0.7
 #: Structures that differ from the lesion without them by less (CIEDE2000, `attributes_delta_e`) are not spoken of.
@@ -196,15 +195,13 @@ class Facts:
 def _all_show(boxes: Sequence[Sequence[float]], visible: float | None, picture_px: int) -> bool:
     """Whether each lesion is likely to show on BARELY_VISIBLE_SHARE of its mask.
 
-    No row holds that share of each lesion, `visible` is that of all together. What does not show is taken to be of the
-    smaller ones. Without `visible` the boxes are somebody's word.
+    Rows hold that share of all lesions alone, `visible`: what does not show is taken to be of the smaller ones.
     """
     if visible is None or len(boxes) < 2:
         return True
     areas = sorted(np.pi / 4 * width * height for _, _, width, height in boxes)
-    if areas[0] < LEAST_LESION_SHARE * picture_px:
-        return False
-    return bool((1 - visible) * sum(areas) <= (1 - SHOWN_SHARE) * sum(areas[:-1]))
+    return bool((1 - visible) * sum(areas) <= (1 - SHOWN_SHARE) * sum(areas[:-1])
+                and areas[0] >= LEAST_LESION_SHARE * picture_px)
 
 
 def seen_hair(image: NDArray[np.uint8], hair: NDArray[np.uint8]) -> float:

@@ -96,7 +96,8 @@ def test_share_of_plugs_that_oxidised() -> None:
     for other in (some, every):
         np.testing.assert_array_equal(where, other.footprints["comedo_like_opening"])
     assert some.corneal_um is not None and some.birefringence is not None and where.any()
-    middle = none.birefringence > np.max(none.birefringence) - 1e-3  # type: ignore[operator]
+    assert none.birefringence is not None
+    middle = none.birefringence > none.birefringence.max() - 1e-3
     pale = some.birefringence[middle] > 0.5
     assert 0.2 < pale.mean() < 0.8
     assert some.corneal_um[middle][pale].max() < 3 < some.corneal_um[middle][~pale].min()

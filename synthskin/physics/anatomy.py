@@ -107,6 +107,7 @@ def build_scene(record: SampleRecord, columns: int = 384, with_lesion: bool = Tr
 
 
 def healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: LesionField | None) -> Columns:
+    """The skin's columns at centres `axis` (n,) in mm, as the lesion shapes them; its pigment is not in them."""
     skin = record.skin
     noise = NoiseField(record, axis, axis)
     spacing = skin.rete_spacing_um * 1e-3
@@ -179,6 +180,7 @@ def healthy_columns(record: SampleRecord, axis: F32, column_mm: float, lesion: L
 
 
 def melanin_slabs(record: SampleRecord, skin: Columns, lesion: LesionField | None) -> list[Slab]:
+    """Melanin of skin and lesion as slabs from the surface down; the first is the horn's."""
     dej = skin.dej_mm
     corneum = np.minimum(np.float32(STRATUM_CORNEUM_UM * 1e-3), np.float32(0.3) * dej)
     if lesion is not None and lesion.keratin_um is not None:

@@ -8,36 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
-
-from synthskin.conventions import ARTEFACTS, BENIGN_MALIGNANT, HEALTHY
-from synthskin.dataset.reader import longest_px
+from synthskin.conventions import ARTEFACTS
 from synthskin.draw import hash_uniform
+from synthskin.facts import Facts
 from synthskin.files import write_whole
 
 #: Words for ITA classes 1..6 (Chardon 1991; Del Bino & Bernerd 2013).
 TONE_WORDS: Final = ("very light", "light", "intermediate", "tan", "brown", "dark")
 #: Below this share of the mask that shows on the actual skin the caption calls the lesion barely visible.
 BARELY_VISIBLE_SHARE: Final = 0.25
-#: Lesions are counted where none covers less of the picture, and SHOWN_SHARE of all but the largest shows at the least.
-#: Of 240 regions on six tones 45 have a lesion that is barely visible: 2 of them are counted, and 173 of the others.
-LEAST_LESION_SHARE: Final = 5e-5
-SHOWN_SHARE: Final = 0.7
-#: Structures that differ from the lesion without them by less (CIEDE2000, `attributes_delta_e`) are not spoken of.
-BARELY_SEEN_DELTA_E: Final = 1.0
-#: Hair is spoken of where it differs from the skin beside it by this much of the sRGB range, and covers this share.
-SEEN_HAIR: Final = 0.04
+#: Hair is spoken of where it stands out on this share of the picture.
 LEAST_HAIR_SHARE: Final = 0.0005
 #: Question of the ABCDE rule: larger than 6 mm (Abbasi et al. 2004).
 LARGE_MM: Final = 6.0
-#: Diagnoses of this status are a wish or a guess, not known of the picture, and are not spoken of.
-NOT_KNOWN: Final = ("requested", "predicted")
 
 LESIONS: Final = {
     "MEL": ("melanoma", "malignant melanoma", "cutaneous melanoma"),
@@ -91,154 +77,6 @@ ARTEFACT_WORDS: Final = {
     "thick_hair": ("thick hairs", "coarse hairs"),
     "thin_hair": ("thin hairs", "fine hairs"),
 }
-_INK_WORDS: Final = {"gentian violet": "violet ", "methylene blue": "blue ", "black": "black "}
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a picture.
-
-    key           str            seeds the choice of words
-    healthy       bool           known to be healthy skin
-    diagnosis     str / None     as in the row; None where it was requested or predicted, or is not of a lesion seen
-    visible       float / None   share of the mask that shows on the actual skin
-    has_mask      bool           the masks of lesion and structures are known, so that absence is a fact
-    across_mm     float / None   longest diameter of the lesion; None without a lesion or a scale
-    cut           bool           the lesion reaches the edge of the picture
-    hair_share    float / None   share of the picture where hair is seen; 0 too where it stands out nowhere
-    hairless      bool           there is no hair at all
-    lesions       int            lesions that are told apart
-    counted       bool           each of them is likely to show, so that their number may be told
-    perhaps_none  bool           healthy skin was requested or predicted: not even a lesion is known of
-    unsaid        (str, ...)     structures of which neither is said that they are seen nor that they are not
-    """
-
-    key: str
-    view: str
-    healthy: bool
-    diagnosis: str | None
-    benign_malignant: str | None
-    tone: int | None
-    visible: float | None
-    has_mask: bool
-    lesion_seen: bool
-    across_mm: float | None
-    cut: bool
-    structures: tuple[str, ...]
-    artefacts: tuple[str, ...]
-    ink: str
-    hair_share: float | None
-    hairless: bool = False
-    lesions: int = 1
-    counted: bool = True
-    unsaid: tuple[str, ...] = ()
-    perhaps_none: bool = False
-
-    @staticmethod
-    def of(
-        row: dict[str, Any], mask: NDArray[np.uint8] | None, hair: NDArray[np.uint8] | None = None,
-        image: NDArray[np.uint8] | None = None,
-    ) -> Facts:
-        """Facts of a row (all keys but caption are used), its masks (h, w) of 0 and 255, and the picture (h, w, 3).
-
-        Without the picture nothing is known of what hair shows, and nothing is said of it.
-        """
-        params = json.loads(row["params"])
-        camera = params.get("camera", {})
-        view_mm = camera.get("field_of_view_mm") if isinstance(camera, dict) else None
-        box = row["bbox"]
-        across, cut = None, False
-        if box and mask is not None:
-            height, width = mask.shape
-            cut = box[0] <= 0 or box[1] <= 0 or box[0] + box[2] >= width or box[1] + box[3] >= height
-            if isinstance(view_mm, (int, float)) and row["modality"] == "dermoscopic":  # a photograph has no one scale
-                across = longest_px(mask) * float(view_mm) / width
-        kind = row["dermoscopic_type"]
-        dermoscopy = row["modality"] == "dermoscopic"
-        artefacts = params.get("artefacts", {})
-        own = params.get("index")
-        shown = _seen(row["attributes"], kind, row["attributes_delta_e"])
-        hidden = tuple(name for name in row["attributes"] if name not in shown)
-        known = row["diagnosis_status"] not in NOT_KNOWN
-        diagnosis, benign = (row["diagnosis"], row["benign_malignant"]) if known else (None, None)
-        seen = row["lesions"]
-        region = isinstance(camera, dict) and camera.get("view") == "region"
-        if region:  # its pixels are larger than structures
-            shown, hidden = (), tuple(STRUCTURES)
-        if diagnosis not in (None, HEALTHY, *seen) and (len(seen) > 1 or (region and seen)):
-            diagnosis = seen[0] if len(seen) == 1 else None  # the lesion of the row is none of those that are seen
-            benign = None if diagnosis is None else BENIGN_MALIGNANT[diagnosis]
-        return Facts(
-            key=f"{row['preset']}|{row['seed']}|{own if isinstance(own, int) else row['index']}",
-            view=(kind or "dermoscopic") if dermoscopy else row["modality"] or "",
-            healthy=diagnosis == HEALTHY,
-            diagnosis=diagnosis,
-            benign_malignant=benign,
-            tone=row["ita_class"],
-            visible=row["visible_delta_e"],
-            has_mask=row["mask_status"] == "exact",
-            lesion_seen=bool(box),
-            across_mm=across,
-            cut=cut,
-            structures=shown,
-            unsaid=hidden,
-            artefacts=tuple(row["artefacts"]),
-            ink=_INK_WORDS.get(str(artefacts.get("ink_colour")), "") if isinstance(artefacts, dict) else "",
-            hair_share=None if hair is None or image is None else seen_hair(image, hair),
-            hairless=hair is not None and not hair.any(),
-            lesions=len(row["lesions"]),
-            counted=mask is None or _all_show(row["boxes"], row["visible_delta_e"], mask.size),
-            perhaps_none=not known and row["diagnosis"] == HEALTHY,
-        )
-
-
-def _all_show(boxes: Sequence[Sequence[float]], visible: float | None, picture_px: int) -> bool:
-    """Whether each lesion is likely to show on BARELY_VISIBLE_SHARE of its mask.
-
-    Rows hold that share of all lesions alone, `visible`: what does not show is taken to be of the smaller ones.
-    """
-    if visible is None or len(boxes) < 2:
-        return True
-    areas = sorted(np.pi / 4 * width * height for _, _, width, height in boxes)
-    return bool((1 - visible) * sum(areas) <= (1 - SHOWN_SHARE) * sum(areas[:-1])
-                and areas[0] >= LEAST_LESION_SHARE * picture_px)
-
-
-def seen_hair(image: NDArray[np.uint8], hair: NDArray[np.uint8]) -> float:
-    """Share of the picture (h, w, 3) where hair (h, w) stands out from the skin beside it.
-
-    Vellus and blond hair on light skin and black hair on dark skin have a mask and are not seen. Where no skin is left
-    to compare with, hair counts as seen. The skin beside is a mean of blocks, blurred by 2 % of the side.
-    """
-    strands = hair > 0
-    if not strands.any():
-        return 0.0
-    height, width = hair.shape
-    block = max(1, height // 64)
-    skin = np.dstack([image, np.full_like(hair, 255)]).astype(np.float32) / 255 * ~strands[..., None]
-    skin = np.pad(skin, ((0, -height % block), (0, -width % block), (0, 0)))
-    blocks = skin.reshape(skin.shape[0] // block, block, skin.shape[1] // block, block, 4).mean(axis=(1, 3))
-    sigma = max(1.5, 0.02 * height) / block
-    blocks = gaussian_filter(blocks, (sigma, sigma, 0))
-    y, x = np.nonzero(strands)
-    near = blocks[y // block, x // block]
-    apart = np.linalg.norm(image[y, x] / np.float32(255) - near[:, :3] / np.maximum(near[:, 3:], 1e-3), axis=1)
-    return float(((apart >= SEEN_HAIR) | (near[:, 3] < 1e-3)).sum() / hair.size)
-
-
-def _seen(
-    names: Sequence[str], dermoscopic_type: str | None, delta_e: Sequence[float] = ()
-) -> tuple[str, ...]:
-    """Structures to speak of: an atypical network is not told twice, white streaks show between polarisers alone.
-
-    What differs from the lesion without it by less than a CIEDE2000 of 1 is there, but nobody sees it on this skin.
-    """
-    hidden = {"pigment_network"} if "atypical_pigment_network" in names else set()
-    hidden |= {name for name, value in zip(names, delta_e, strict=False) if value < BARELY_SEEN_DELTA_E}
-    if dermoscopic_type != "contact polarized":
-        hidden.add("shiny_white_streaks")
-    return tuple(name for name in names if name not in hidden)
-
 
 class _Words:
     """Choice among synonyms by hash; `varied` False takes the first."""
@@ -278,10 +116,10 @@ def _subject(facts: Facts, choose: _Words) -> str:
     tone = "" if facts.tone is None else TONE_WORDS[facts.tone - 1] + " "
     if facts.healthy:
         return f"{choose('healthy', ('healthy', 'normal'))} {tone}skin"
-    if facts.has_mask and not facts.lesion_seen:
-        return f"{tone}skin without a visible lesion"
     if facts.perhaps_none and not facts.lesion_seen:
         return f"{tone}skin"
+    if facts.has_mask and not facts.lesion_seen:
+        return f"{tone}skin without a visible lesion"
     if facts.lesions > 1:
         first, second = "", ""
         if facts.diagnosis is not None:
@@ -296,10 +134,14 @@ def _subject(facts: Facts, choose: _Words) -> str:
         noun = f"{choose('faint', ('barely visible', 'hardly visible'))} {noun}"
     text = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
     if facts.cut:
-        text += " " + choose("cut", ("that reaches the edge of the picture", "cut by the edge of the picture"))
+        text += " " + choose("cut", (
+            "that reaches the edge of the picture", "that is cut by the edge of the picture"))
     elif facts.across_mm is not None:
         size = f"{facts.across_mm:.1f} mm"
         text += " " + choose("size", (f"about {size} across", f"roughly {size} in diameter", f"some {size} wide"))
+    if facts.covered:
+        text += " and is partly hidden" if facts.cut else " " + choose("covered", ("that is partly hidden",
+                                                                                  "partly hidden from view"))
     if facts.structures:
         words = [choose(f"structure {name}", STRUCTURES.get(name, (name.replace("_", " "),)))
                  for name in facts.structures]
@@ -326,7 +168,7 @@ def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
         text = answer if isinstance(answer, str) else "yes" if answer else "no"
         made.append({"question": choose(f"ask {slot}", options), "answer": text})
 
-    if facts.has_mask:
+    if facts.has_mask and not facts.perhaps_none:
         ask("lesion", ("Is there a lesion in the picture?", "Does the picture show a lesion?"), facts.lesion_seen)
     if facts.lesions > 1:
         if facts.counted:
@@ -340,7 +182,7 @@ def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
             f"{TONE_WORDS[facts.tone - 1]} (ITA class {facts.tone})")
     if facts.lesion_seen and facts.has_mask:
         one = facts.lesions <= 1
-        if one:
+        if one and (facts.cut or not facts.covered):
             ask("edge", ("Does the lesion reach the edge of the picture?", "Is the lesion cut by the frame?"),
                 facts.cut)
         if one and facts.across_mm is not None and (not facts.cut or facts.across_mm > LARGE_MM):
@@ -348,7 +190,7 @@ def questions(facts: Facts, varied: bool = True) -> list[dict[str, str]]:
                           f"Does the lesion measure more than {LARGE_MM:g} mm across?"), facts.across_mm > LARGE_MM)
         if one and facts.across_mm is not None and not facts.cut:
             ask("size", ("How large is the lesion?", "What is the lesion's diameter?"), f"{facts.across_mm:.1f} mm")
-        for name, present in _balanced(facts, facts.structures, tuple(STRUCTURES)) if one else ():
+        for name, present in _balanced(facts, facts.structures, tuple(STRUCTURES)) if one and not facts.coarse else ():
             words = STRUCTURES.get(name, (name.replace("_", " "),))[0]
             ask(name, (f"Does the lesion show {words}?", f"Can {words} be seen?"), present)
     if facts.has_mask:
@@ -375,7 +217,7 @@ def write_questions(directory: Path, out: Path, varied: bool = True) -> tuple[in
     data = open_dataset(directory)
     lines, asked = [], 0
     for sample in data:
-        facts = Facts.of(sample.row, sample.mask, sample.hair, sample.image)
+        facts = Facts.of(sample)
         made = questions(facts, varied)
         asked += len(made)
         entry = {"file_name": sample.row["file_name"], "caption": caption(facts, varied), "questions": made}

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from synthskin.captions import Facts, caption
+from synthskin.captions import caption
 from synthskin.conventions import BENIGN_MALIGNANT, HEALTHY, ita_class
 from synthskin.dataset.format import Sample, empty_row, stem
 from synthskin.dataset.reader import bounding_box
+from synthskin.facts import Facts
 from synthskin.record import SampleRecord
 
 
@@ -91,8 +92,9 @@ def make_sample(record: SampleRecord, rendered: Rendered, index: int | None = No
         "group_id": group,
         "params": json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False),
     }
-    row["caption"] = caption(Facts.of(row, rendered.mask, rendered.hair, rendered.image))
-    return Sample(row, rendered.image, rendered.mask, rendered.hair, attributes, artefacts, instances, rendered.maps)
+    sample = Sample(row, rendered.image, rendered.mask, rendered.hair, attributes, artefacts, instances, rendered.maps)
+    row["caption"] = caption(Facts.of(sample))
+    return sample
 
 
 def _lesions(record: SampleRecord, rendered: Rendered) -> tuple[NDArray[Any] | None, list[list[Any]], list[str]]:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from standin import FakeEngine
 
-from synthskin.captions import ARTEFACT_WORDS, LESIONS, STRUCTURES, TONE_WORDS, Facts, caption, questions
+from synthskin.captions import ARTEFACT_WORDS, LESIONS, STRUCTURES, TONE_WORDS, caption, questions
 from synthskin.conventions import ARTEFACTS, DIAGNOSES
+from synthskin.dataset.format import Sample
 from synthskin.draw import draw
+from synthskin.facts import Facts
 from synthskin.preset import load_preset
 from synthskin.rows import make_sample
 from synthskin.run import EngineOptions
@@ -22,7 +24,7 @@ RENDERED = FakeEngine(EngineOptions(64)).render(RECORD)
 
 def facts(rendered=RENDERED, record=RECORD, **row):
     sample = make_sample(record, rendered)
-    return Facts.of(sample.row | row, sample.mask, sample.hair, sample.image)
+    return Facts.of(replace(sample, row=sample.row | row))
 
 
 def plain(rendered=RENDERED, record=RECORD, **row):
@@ -120,17 +122,17 @@ def test_what_is_not_known_is_not_said():
     sample = make_sample(RECORD, RENDERED)
     row = sample.row | {"mask_status": "none", "bbox": [], "ita_class": None, "visible_delta_e": None, "params": "{}",
                         "attributes": [], "modality": None, "dermoscopic_type": None}
-    of = Facts.of(row, None)
+    of = Facts.of(Sample(row, sample.image))
     assert caption(of, varied=False) == "Picture of a melanocytic nevus."
     asked = [entry["question"] for entry in questions(of, varied=False)]
     assert asked == ["What is the diagnosis?", "Is the lesion malignant?"]
-    unknown = Facts.of(row | {"diagnosis": None}, None)
+    unknown = Facts.of(Sample(row | {"diagnosis": None}, sample.image))
     assert caption(unknown, varied=False) == "Picture of a skin lesion."
 
 
 def test_row_of_the_engine_carries_the_varied_caption():
     sample = make_sample(RECORD, RENDERED)
-    assert sample.row["caption"] == caption(Facts.of(sample.row, sample.mask, sample.hair, sample.image))
+    assert sample.row["caption"] == caption(Facts.of(sample))
     assert json.loads(sample.row["params"])["index"] == RECORD.index
 
 
@@ -162,7 +164,7 @@ def test_structures_that_hardly_show_are_neither_present_nor_absent():
 def test_a_region_is_too_coarse_for_structures():
     view = replace(RECORD, camera=replace(RECORD.camera, view="region"))
     sample = make_sample(view, RENDERED)
-    of = Facts.of(sample.row | {"attributes": ["globules"], "attributes_delta_e": []}, sample.mask)
+    of = Facts.of(replace(sample, row=sample.row | {"attributes": ["globules"], "attributes_delta_e": []}))
     assert of.lesions <= 1 and "globules" not in caption(of, varied=False)
     assert not any("show" in own and ("globules" in own or "network" in own) for own in answers(of))
 

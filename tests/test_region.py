@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from standin import FakeEngine
 
-from synthskin.captions import Facts, caption, questions
+from synthskin.captions import caption, questions
 from synthskin.dataset.encode import encode_sample
 from synthskin.dataset.format import check_row
 from synthskin.draw import draw
+from synthskin.facts import Facts
 from synthskin.physics import clinical, labels, region, strands
 from synthskin.physics.anatomy import build_scene
 from synthskin.physics.lesion.field import NEUTRAL
@@ -96,7 +97,7 @@ def test_a_row_has_a_box_and_a_class_a_lesion(grown):
         rows, columns = np.nonzero(label == number)
         assert (x, y, x + w, y + h) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     assert f"instances/{RECORD.index:06d}.png" in encode_sample(sample).files
-    facts = Facts.of(sample.row, sample.mask, sample.hair, sample.image)
+    facts = Facts.of(sample)
     assert f"{len(kinds)} lesions" in caption(facts) and "a melanoma" in caption(facts)
     asked = {q["question"]: q["answer"] for q in questions(facts, varied=False)}
     assert asked["How many lesions does the picture show?"] == str(len(kinds))

@@ -5,9 +5,10 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from synthskin.captions import Facts, caption
-from synthskin.dataset.format import check_row, empty_row, parse_row
+from synthskin.captions import caption
+from synthskin.dataset.format import Sample, check_row, empty_row, parse_row
 from synthskin.draw import draw
+from synthskin.facts import Facts
 from synthskin.physics import labels, visibility
 from synthskin.physics.lesion.structures import grow, grow_together
 from synthskin.preset import load_preset
@@ -127,6 +128,7 @@ def test_caption_is_silent_about_what_nobody_sees():
     row = empty_row() | {"index": 0, "seed": 0, "preset": "p", "diagnosis": "NV", "ita_class": 6, "params": "{}",
                          "modality": "dermoscopic", "mask_status": "exact", "bbox": [1, 1, 5, 5],
                          "attributes": ["dots", "globules"], "benign_malignant": "benign"}
-    both = caption(Facts.of(row, None), varied=False)
-    one = caption(Facts.of(row | {"attributes_delta_e": [0.4, 3.0]}, None), varied=False)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    both = caption(Facts.of(Sample(row, picture)), varied=False)
+    one = caption(Facts.of(Sample(row | {"attributes_delta_e": [0.4, 3.0]}, picture)), varied=False)
     assert "dots" in both and "globules" in both and "dots" not in one and "globules" in one

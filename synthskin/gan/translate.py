@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from synthskin.captions import Facts, caption
+from synthskin.captions import caption
 from synthskin.conventions import BENIGN_MALIGNANT, handed_on, ita_class
 from synthskin.dataset.card import Card
 from synthskin.dataset.encode import encode_sample
@@ -23,6 +23,7 @@ from synthskin.dataset.format import DatasetError, Sample, empty_row, stem
 from synthskin.dataset.preview import preview_png
 from synthskin.dataset.reader import Progress, bounding_box, iter_rows, safe_path
 from synthskin.dataset.writer import DatasetWriter
+from synthskin.facts import Facts
 from synthskin.gan import GanError
 from synthskin.gan.composite import CompositeOptions, composite, in_its_light, may_change, measured, under_hair
 from synthskin.gan.domain import U8, Domain, Picture, from_unit, load_domain
@@ -312,6 +313,6 @@ def make_sample(
     told = row if known else {**row, "diagnosis": None, "benign_malignant": None}
     if several(row):  # pixels of a region are larger than structures: nothing is said of them
         told = {**told, "attributes": []}
-    row["caption"] = caption(Facts.of(told, mask, hair, made.image))
-    return Sample(row, made.image, mask, hair, attributes, artefacts,
-                  None if lesions is None else lesions.labels)
+    sample = Sample(row, made.image, mask, hair, attributes, artefacts, None if lesions is None else lesions.labels)
+    row["caption"] = caption(Facts.of(replace(sample, row=told)))
+    return sample

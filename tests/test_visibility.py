@@ -86,6 +86,20 @@ def test_hidden_under_another():
     assert buried < 0.5 * alone
 
 
+def test_pigment_and_pallor_hide_white_streaks():
+    """Under a melanoma's pigment they are told as half of what they show on the same lesion without, on red as more."""
+    streaks = ("structures.shiny_white_streaks_density_per_mm2=3", "camera.dermoscopic_type=contact polarized")
+    bare = ("lesion.epidermal_melanin=0.004", "lesion.junctional_melanin=0.01")
+    pale, red, dark = (told(record_of("fst2", *streaks, *sets), "shiny_white_streaks")["shiny_white_streaks"]
+                       for sets in ((*bare, "lesion.blood_factor=1"), (*bare, "lesion.blood_factor=4"),
+                                    ("lesion.epidermal_melanin=0.45", "lesion.junctional_melanin=0.6",
+                                     "lesion.blood_factor=1")))
+    assert dark < 0.7 * pale and 1.2 * pale < red
+    plain = told(record_of("fst2", streaks[0], *bare, "camera.dermoscopic_type=contact non-polarized"),
+                 "shiny_white_streaks")["shiny_white_streaks"]
+    assert plain < 0.6 * pale
+
+
 def test_lesions_that_grow_together_are_those_that_grow_alone():
     record = record_of("fst2", "structures.dots_density_per_mm2=4")
     other = replace(record, structures=replace(record.structures, dots_density_per_mm2=0.0))

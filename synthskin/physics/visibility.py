@@ -4,8 +4,9 @@ A structure's mask says where it is; on dark skin, under a blotch or in a scar i
 is grown again without the structure, on columns twice as wide, and both are coloured by adding-doubling on the skin of
 the record. What is told is the median CIEDE2000 over the structure's mask, after a blur by the light's way in skin.
 These colours are unpolarised: of keratin that keeps the polarisation (milia, plugs that have not oxidised) a share
-fitted to renders is told between crossed polarisers. What shows by polarisation alone (shiny white streaks) has a law
-fitted to renders instead, and what horn shows is made less the more melanin the skin has.
+fitted to renders is told between crossed polarisers. What shows by polarisation alone (shiny white streaks) is light
+of its own, as much as is fitted to renders, through the melanin above; what horn shows is made less the more melanin
+the skin has.
 benchmarks/structures.py compares all of them with renders.
 """
 
@@ -32,10 +33,11 @@ BLUR_MM: Final = 0.10  # standard deviation, fitted to renders of each structure
 #: The same where what is seen is narrow and lies above most of what scatters.
 SHARP_MM: Final = {"dots": 0.03, "fissures": 0.03, "streaks": 0.045, "pseudopods": 0.045, "milia_like_cyst": 0.06,
                    "parallel_furrow_pattern": 0.06, "dotted_vessels": 0.07, "curved_vessels": 0.09}
-#: Polarisers -> (CIEDE2000 of shiny white streaks without melanin above, um of melanosomes at which half is left),
-#: fitted to renders on six tones (benchmarks/structures.py).
-SHINE: Final = {"contact polarized": (2.4, 9.0)}
-SHINE_ELSE: Final = (0.97, 18.0)
+#: Polarisers -> light that collagen of shiny white streaks sends back besides, over what the same skin and lesion would
+#: return with no more blood than the skin has: it passes all melanin twice and hardly any blood. Fitted to renders of
+#: nine lesions on six tones (benchmarks/shine.py).
+SHINE: Final = {"contact polarized": 0.083}
+SHINE_ELSE: Final = 0.038
 #: Of what milia and pale plugs show without polarisers, the share between crossed ones: paths of milia tell 0.19 (0.91
 #: of 4.67), pictures 0.11 of milia, 0.09 of plugs.
 KEPT_CROSSED: Final = 0.15
@@ -85,7 +87,7 @@ def structure_delta_e(record: SampleRecord, names: Iterable[str], columns: int, 
         if where is None or not where.any():
             result[name] = 0.0
         elif name == "shiny_white_streaks":
-            result[name] = _shine(record)
+            result[name] = _shine(full, where, colours, record)
         elif twin is not None and np.array_equal(where, full.footprints[twin]):
             result[name] = result[twin]
         else:
@@ -98,10 +100,12 @@ def structure_delta_e(record: SampleRecord, names: Iterable[str], columns: int, 
     return result
 
 
-def _shine(record: SampleRecord) -> float:
-    """CIEDE2000 of collagen that turns polarised light back, seen through the skin's melanin; by the polarisers."""
-    bare, half_um = SHINE.get(record.camera.dermoscopic_type, SHINE_ELSE)
-    return bare / (1 + _melanin_um(record) / half_um)
+def _shine(full: LesionField, where: Mask, colours: labels.Colours, record: SampleRecord) -> float:
+    """CIEDE2000 of the light of collagen that turns polarised light back, median over `where`; by the polarisers."""
+    pale = replace(full, blood_factor=np.ones_like(full.blood_factor), vessel_um=None)
+    seen, more = (labels.xyz_map(lesion, colours, where)[where] for lesion in (full, pale))
+    share = np.float32(SHINE.get(record.camera.dermoscopic_type, SHINE_ELSE))
+    return float(np.median(spectral.ciede2000(spectral.xyz_to_lab(seen), spectral.xyz_to_lab(seen + share * more))))
 
 
 def _melanin_um(record: SampleRecord) -> float:

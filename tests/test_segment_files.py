@@ -1,6 +1,7 @@
 """The segmenter on files and sets, from Python and from the command line: nothing is lost, nothing written over."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -73,6 +74,70 @@ def test_predictions_go_into_a_folder_of_their_own(folder, model, tmp_path):
     assert not (tmp_path / "both").exists()
 
 
+def contents(out):
+    return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three good pictures, of which `damaged` spoils the last."""
+    (tmp_path / "p").mkdir()
+    rng = np.random.default_rng(3)
+    for k in range(3):
+        Image.fromarray(spot(rng, 64)[0]).save(tmp_path / f"p/p{k}.png")
+    return tmp_path / "p"
+
+
+def damaged(path, how):
+    whole = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(whole[:-200])
+    elif how == "flipped":  # whole by its header and its end
+        path.write_bytes(whole[:len(whole) // 2] + bytes(64) + whole[len(whole) // 2 + 64:])
+    elif how == "tiny":
+        Image.new("RGB", (1, 1)).save(path)
+    elif how == "thin":
+        Image.new("RGB", (7, 64)).save(path)
+    else:
+        path.write_text("no picture")
+    return path
+
+
+@pytest.mark.parametrize(("how", "why"), [
+    ("truncated", "is damaged"), ("flipped", "is damaged"), ("tiny", "1 x 1 pixels; at least 8 x 8 are needed"),
+    ("thin", "7 x 64 pixels; at least 8 x 8 are needed"), ("text", "is no picture")])
+def test_a_bad_picture_leaves_nothing_half_written_or_is_left_out(model, pictures, tmp_path, how, why):
+    seg, bad = load_segmenter(model, "cpu"), damaged(pictures / "p2.png", how)
+    out = tmp_path / "new/out"
+    with pytest.raises(SegmentError, match=rf"p2\.png: .*{why}.*--skip-bad leaves it out; no mask was kept"):
+        predict_files(seg, [pictures], out, batch=1)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SegmentError, match=why):
+        predict_files(seg, [pictures], tmp_path / "empty", batch=1, probability=True)
+    assert list((tmp_path / "empty").iterdir()) == []
+    predict_files(seg, [pictures / "p0.png"], out)
+    before = contents(out)
+    with pytest.raises(SegmentError, match=why):
+        predict_files(seg, [pictures], out, batch=1)
+    assert contents(out) == before
+    done = predict_files(seg, [pictures], out, batch=3, skip_bad=True)
+    assert (done.total, done.made, list(done.left_out)) == (2, 1, [str(bad)]) and why in done.left_out[str(bad)]
+    assert sorted(path.name for path in (out / "masks").iterdir()) == ["p0.png", "p1.png"]
+
+
+def test_a_bad_picture_of_a_set_is_found_before_anything_is_written(folder, model, tmp_path):
+    seg, here = load_segmenter(model, "cpu"), tmp_path / "set"
+    shutil.copytree(folder, here)
+    damaged(here / "images/000023.png", "truncated")
+    with pytest.raises(SegmentError, match=r"images/000023\.png: is damaged.*mend the set"):
+        predict_files(seg, [here], tmp_path / "out")
+    with pytest.raises(SegmentError, match="--skip-bad: a data set is segmented whole"):
+        predict_files(seg, [here], tmp_path / "out", skip_bad=True)
+    assert not (tmp_path / "out").exists()
+    assert len(predict_files(seg, [here / "images"], tmp_path / "out", skip_bad=True).left_out) == 1
+
+
 def test_predicts_a_set_into_a_set(folder, model, tmp_path):
     seg, out = load_segmenter(model, "cpu"), tmp_path / "out"
     assert predict_files(seg, [folder], out).made == 24
@@ -96,7 +161,13 @@ def test_commands(folder, model, tmp_path):
 
     done = call("score", model, folder, "--device", "cpu", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["n"] == 24
-    for arguments in (("train", tmp_path / "none", "--out", tmp_path / "m"), ("show", tmp_path / "none"),
+    Image.new("RGB", (1, 1)).save(tmp_path / "a.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "b.png")
+    done = call("predict", model, tmp_path / "a.png", tmp_path / "b.png", "--out", tmp_path / "o", "--skip-bad")
+    assert done.returncode == 3 and f"left out: {tmp_path / 'a.png'}: 1 x 1 pixels" in done.stderr
+    (tmp_path / "b.png").unlink()
+    for arguments in (("predict", model, tmp_path / "a.png", "--out", tmp_path / "m"),
+                      ("train", tmp_path / "none", "--out", tmp_path / "m"), ("show", tmp_path / "none"),
                       ("predict", tmp_path, folder, "--out", tmp_path / "m"),
                       ("train", folder, "--out", tmp_path / "m", "--size", "100")):
         done = call(*arguments)

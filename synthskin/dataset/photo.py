@@ -19,8 +19,12 @@ MAX_PIXELS: Final = 100_000_000
 #: Pillow's modes of 16-bit grey, and of 32-bit whole and floating point grey.
 _DEEP: Final = ("I;16", "I;16L", "I;16B", "I;16N")
 _DEEPER: Final = ("I", "F")
+_DEEPER_REFUSED: Final = "32 bits a pixel (mode {}), whose white is not known; save it with 8 or 16 bits"
 _EIGHT_OF_16: Final = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
 _ORIENTATION: Final = 0x0112
+#: What the last bytes of a whole file hold; a few writers put some of their own behind it.
+_END_MARKS: Final = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_END_BYTES: Final = 4096
 
 
 def open_bounded(path: Path) -> Image.Image:
@@ -40,6 +44,38 @@ def open_bounded(path: Path) -> Image.Image:
         image.close()
         raise DatasetError(f"{width} x {height} pixels; allowed are {MAX_SIDE_PX} a side and {MAX_PIXELS} in all")
     return image
+
+
+def check_photo(path: Path, least_px: int = 1) -> None:
+    """What can be told of a file without decoding it; raises DatasetError, as `load_photo` would.
+
+    That it is a picture of an allowed size and depth, and does not break off. A JPEG or PNG without its end mark is
+    decoded to see, for some are good all the same; other damage shows in `load_photo` alone.
+
+    least_px   width and height it must have
+    """
+    with open_bounded(path) as image:
+        check_side(image.width, image.height, least_px)
+        if image.mode in _DEEPER:
+            raise DatasetError(_DEEPER_REFUSED.format(image.mode))
+        mark = _END_MARKS.get(image.format or "")
+    if mark is not None and mark not in _last_bytes(path):
+        load_photo(path)
+
+
+def check_side(width: int, height: int, least_px: int) -> None:
+    """Raises DatasetError unless both are `least_px` or more."""
+    if min(width, height) < least_px:
+        raise DatasetError(f"{width} x {height} pixels; at least {least_px} x {least_px} are needed")
+
+
+def _last_bytes(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(max(handle.seek(0, 2) - _END_BYTES, 0))
+            return handle.read(_END_BYTES)
+    except OSError as error:
+        raise DatasetError(f"cannot be read: {error.strerror or error}") from None
 
 
 def load_photo(path: Path, upright: bool = True) -> NDArray[np.uint8]:
@@ -104,7 +140,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     Raises DatasetError on 32-bit grey.
     """
     if image.mode in _DEEPER:
-        raise DatasetError(f"32 bits a pixel (mode {image.mode}), whose white is not known; save it with 8 or 16 bits")
+        raise DatasetError(_DEEPER_REFUSED.format(image.mode))
     if image.mode not in _DEEP:
         return image
     return Image.fromarray(_EIGHT_OF_16[np.asarray(image)])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from synthskin.conventions import HEALTHY
 from synthskin.dataset.encode import encode_sample, png_bytes
 from synthskin.dataset.format import DatasetError, Sample, parse_row
-from synthskin.dataset.photo import ENDINGS, load_photo
+from synthskin.dataset.photo import ENDINGS, check_photo, check_side, load_photo
 from synthskin.dataset.preview import MAX_TILES, write_preview
 from synthskin.dataset.reader import Dataset, Progress, bounding_box, open_dataset, read_lines, safe_path
 from synthskin.dataset.writer import DatasetWriter, check_target
@@ -31,7 +31,7 @@ from synthskin.segment import confidence as conf
 from synthskin.segment.data import collect, joined
 from synthskin.segment.errors import SegmentError
 from synthskin.segment.network import read_bytes
-from synthskin.segment.predict import Prediction, Segmenter
+from synthskin.segment.predict import LEAST_SIDE_PX, Prediction, Segmenter
 from synthskin.segment.settings import TrainSettings
 from synthskin.segment.train import score_items
 
@@ -57,14 +57,18 @@ def predict_files(segmenter: Segmenter, sources: Sequence[Path], out: Path, batc
     """Segment pictures or one data set into `out`; what is there already of these pictures and this segmenter is kept.
 
     A picture that was replaced is segmented again. Raises SegmentError or DatasetError on a source that is none, and
-    where `out` has masks of other pictures under these names; a picture that cannot be read is an error too, or left
-    out with `skip_bad`.
+    where `out` has masks of other pictures under these names. A picture that cannot be read, or is under 8 pixels, is
+    an error too, found before anything is written or else undone: `out` gains no mask from such a call. With `skip_bad`
+    it is left out. A data set is segmented whole; one that stops at a damaged sample is continued once that is mended.
     """
     if batch < 1:
         raise SegmentError(f"batch={batch}: at least 1 is needed")
     if len(sources) == 1 and (sources[0] / "dataset.json").is_file():
         if probability:
             raise SegmentError("--probability: a data set has no place for probabilities; give its folder images/")
+        if skip_bad:
+            raise SegmentError("--skip-bad: a data set is segmented whole; mend what `synthskin validate` names, or "
+                               "give its folder images/")
         return _predict_set(segmenter, open_dataset(sources[0]), out, batch, progress)
     return _predict_pictures(segmenter, find_pictures(sources), out, batch, probability, skip_bad, progress)
 
@@ -94,22 +98,19 @@ def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path
                       skip_bad: bool, progress: Progress | None) -> Predicted:
     rows = _known_rows(segmenter, out, probability)
     stale = _stale(rows, pictures, out)
-    for name in stale:
-        del rows[name]
-    kept = {name for name in rows if name in pictures}
+    kept = {name for name in rows if name in pictures and name not in stale}
     missing = [name for name in pictures if name not in kept]
     left_out: dict[str, str] = {}
+    if not skip_bad:
+        _refuse_bad([pictures[name] for name in missing])
+    before = _made_folder(out, probability)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not (out / ROWS).is_file():
-            write_whole(out / ROWS, b"", SegmentError)  # from here on the folder is ours, whatever stops the call
-        for folder in ("masks", "probabilities") if probability else ("masks",):
-            (out / folder).mkdir(exist_ok=True)
         for name in stale:  # no mask of another picture stays, whatever stops the call
-            for folder in ("masks", "probabilities"):
-                (out / folder / f"{name}.png").unlink(missing_ok=True)
+            del rows[name]
+            _delete_masks(out, name)
     except OSError as error:
-        raise SegmentError(f"{out}: cannot be made: {error.strerror or error}; choose another --out") from None
+        raise SegmentError(f"{out}: cannot be written: {error.strerror or error}; choose another --out") from None
+    made: list[str] = []
     if progress is not None:
         progress.start(len(pictures), len(kept))
     try:
@@ -118,13 +119,14 @@ def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path
             for name in missing[start : start + batch]:
                 try:
                     hashes[name] = _file_hash(pictures[name])
-                    images.append(load_photo(pictures[name]))
+                    images.append(_load(pictures[name]))
                     names.append(name)
                 except DatasetError as error:
                     if not skip_bad:
-                        raise SegmentError(f"{pictures[name]}: {error}; --skip-bad leaves it out") from None
+                        raise _bad(pictures[name], error) from None
                     left_out[str(pictures[name])] = str(error)
             for name, image, one in zip(names, images, segmenter.predict(images, batch), strict=True):
+                made.append(name)
                 write_whole(out / "masks" / f"{name}.png", png_bytes(_bytes(one.mask)), SegmentError)
                 if probability:
                     levels = (one.probability * 255).round().astype(np.uint8)
@@ -133,15 +135,78 @@ def _predict_pictures(segmenter: Segmenter, pictures: dict[str, Path], out: Path
                     "sha256": hashes[name], "folder": _folder(pictures[name], out)}
             if progress is not None:
                 progress.step(len(kept) + start + len(names))
+    except _BadPictureError:
+        for name in made:
+            del rows[name]
+            _delete_masks(out, name)
+        if before is not None:
+            _unmake_folder(out, before)
+        raise
     finally:
         if progress is not None:
             progress.stop()
-        text = "".join(json.dumps(rows[name], ensure_ascii=False) + "\n" for name in sorted(rows))
-        write_whole(out / ROWS, text.encode(), SegmentError)
+        if (out / ROWS).is_file():  # not where the call undid itself
+            text = "".join(json.dumps(rows[name], ensure_ascii=False) + "\n" for name in sorted(rows))
+            write_whole(out / ROWS, text.encode(), SegmentError)
     write_whole(out / "preview.png", _sheet({n: p for n, p in pictures.items() if n in rows}, out / "masks", rows),
                 SegmentError)
     return Predicted(len(kept) + len(missing) - len(left_out), len(missing) - len(left_out), left_out,
                      sum(name in rows for name in stale))
+
+
+class _BadPictureError(SegmentError):
+    """One picture cannot be segmented; all that the call has written is undone."""
+
+
+def _bad(path: Path, why: Exception, more: int = 0) -> _BadPictureError:
+    others = f" ({more} more are bad)" if more > 1 else " (another is bad)" if more else ""
+    return _BadPictureError(f"{path}: {why}{others}; mend it, or --skip-bad leaves it out; no mask was kept")
+
+
+def _load(path: Path) -> NDArray[np.uint8]:
+    """A picture that the segmenter takes; raises DatasetError."""
+    image = load_photo(path)
+    check_side(image.shape[1], image.shape[0], LEAST_SIDE_PX)
+    return image
+
+
+def _refuse_bad(paths: Sequence[Path]) -> None:
+    """Raise SegmentError, before anything is written, where headers and ends of files tell that some are bad."""
+    bad: list[tuple[Path, DatasetError]] = []
+    for path in paths:
+        try:
+            check_photo(path, LEAST_SIDE_PX)
+        except DatasetError as error:
+            bad.append((path, error))
+    if bad:
+        raise _bad(*bad[0], len(bad) - 1)
+
+
+def _made_folder(out: Path, probability: bool) -> list[Path] | None:
+    """Make `out` ready. The folders that this made, innermost first, if it was not ours already; else None."""
+    fresh = not (out / ROWS).is_file()
+    new = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            write_whole(out / ROWS, b"", SegmentError)  # from here on the folder is ours, whatever stops the call
+        for folder in ("masks", "probabilities") if probability else ("masks",):
+            (out / folder).mkdir(exist_ok=True)
+    except OSError as error:
+        raise SegmentError(f"{out}: cannot be made: {error.strerror or error}; choose another --out") from None
+    return [out / "masks", out / "probabilities", *new] if fresh else None
+
+
+def _unmake_folder(out: Path, folders: Sequence[Path]) -> None:
+    (out / ROWS).unlink(missing_ok=True)
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not there, or somebody put something in
+            folder.rmdir()
+
+
+def _delete_masks(out: Path, name: str) -> None:
+    for folder in ("masks", "probabilities"):
+        (out / folder / f"{name}.png").unlink(missing_ok=True)
 
 
 def _file_hash(path: Path) -> str:
@@ -246,6 +311,12 @@ def _predict_set(segmenter: Segmenter, data: Dataset, out: Path, batch: int, pro
     toml = preset.read_text(encoding="utf-8") if preset.is_file() else ""
     check_target(out, card, preset_toml=toml)
     _refuse_replaced(data, out)
+    for row in data.rows:
+        try:
+            check_photo(safe_path(data.directory, row["file_name"]), LEAST_SIDE_PX)
+        except DatasetError as error:
+            raise SegmentError(f"{data.directory}/{row['file_name']}: {error}; mend the set, or give its folder "
+                               "images/ with --skip-bad") from None
     with DatasetWriter(out, card, toml) as writer:
         missing = [k for k, row in enumerate(data.rows) if row["index"] not in writer.finished]
         if progress is not None:

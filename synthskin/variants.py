@@ -125,10 +125,23 @@ def read_variants(tables: Any, document: Any, known: Mapping[str, Variant]) -> d
         source = body.get("source")
         if not isinstance(source, str) or not source.strip():
             raise PresetError(f"{where}: variants.{name}: a source is needed, source = \"Author year: what was taken\"")
-        fields = _structures(name, body.get("structures", {}), document, where)
-        fields |= _fields(name, body.get("fields", {}), document, where)
-        result[name] = Variant(name, diagnosis, float(weight), fields, source)
+        structures = _structures(name, body.get("structures", {}), document, where)
+        fields = _fields(name, body.get("fields", {}), document, where)
+        _refuse_twice(name, structures, fields, document)
+        result[name] = Variant(name, diagnosis, float(weight), structures | fields, source)
     return result
+
+
+def _refuse_twice(variant: str, structures: Mapping[str, FieldLaw], fields: Mapping[str, FieldLaw],
+                  document: Any) -> None:
+    """Raise PresetError where a number of a structure stands among the fields too."""
+    for name in STRUCTURES:
+        for number, key in structure_keys(name).items():
+            if key in structures and key in fields:
+                first = document.where(f"[variants.{variant}.structures.{name}]", number)
+                second = document.where(f'[variants.{variant}.fields."{key}"]')
+                raise PresetError(f"{second}: variants.{variant}: {key} is given twice: in fields here, and as "
+                                  f"{number} of structures.{name} ({first}); leave one of them out")
 
 
 def _structures(variant: str, tables: Any, document: Any, where: str) -> dict[str, FieldLaw]:

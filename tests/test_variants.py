@@ -161,6 +161,26 @@ def test_faults_are_one_line(path, old, new, parts):
         assert part in message, message
 
 
+@pytest.mark.parametrize(("structure", "number", "key", "law"), [
+    ("dots", "density_per_mm2", "structures.dots_density_per_mm2", "uniform = [2, 4]"),
+    ("pigment_network", "strength", "lesion.network_strength", "value = 0.5"),
+])
+def test_a_number_given_twice_is_refused_with_both_places(path, capsys, structure, number, key, law):
+    body = MINE if structure == "dots" else MINE + (
+        f'[variants.mine.structures.{structure}]\n{number} = 0.5\nsource = "test"\n')
+    path.write_text(body, encoding="utf-8")
+    load_preset(path)
+    path.write_text(body + f'[variants.mine.fields."{key}"]\n{law}\nsource = "test"\n', encoding="utf-8")
+    here = {"dots": 12, "pigment_network": 19}[structure]
+    there = len(body.splitlines()) + 1
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["presets", "show", str(path)])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {path}, line {there}: variants.mine: {key} is given twice: in fields here, and as {number} of "
+        f"structures.{structure} ({path}, line {here}); leave one of them out\n")
+
+
 @given(st.text(max_size=60))
 def test_any_text_as_weights_is_one_line_or_weights(text):
     preset = load_preset("fst2")

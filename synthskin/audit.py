@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from synthskin.bias.audit_causes import Cause, of_field
 from synthskin.bias.audit_preprocess import Preprocess
+from synthskin.contact import NEEDS_CONTACT, contact_fault
 from synthskin.conventions import DIAGNOSES
 from synthskin.draw import draw
 from synthskin.laws import one_line
@@ -100,6 +101,13 @@ def diagnoses_of(preprocess: Preprocess) -> str:
     return ",".join(f"{name}={1 / counts[truth[name]]:.6g}" for name in own)
 
 
+def act_on(preset: Preset, causes: Sequence[Cause]) -> list[Cause]:
+    """Causes without those that only a dermatoscope has, where the preset draws photographs."""
+    if preset.options_of("camera.view") == {"dermoscopic"}:
+        return list(causes)
+    return [cause for cause in causes if cause.name not in NEEDS_CONTACT]
+
+
 def make_jobs(preset: Preset, causes: Sequence[Cause], lesions: int, n: int) -> list[Job]:
     """The sets of an audit; raises VariationError where a cause cannot act on the preset."""
     if lesions < 2:
@@ -110,6 +118,9 @@ def make_jobs(preset: Preset, causes: Sequence[Cause], lesions: int, n: int) -> 
         raise VariationError(f"cause {twice}: is asked for twice; give it once")
     if n < 2:
         raise VariationError(f"--n {n}: 2 or more unswept pictures are needed")
+    fault = contact_fault(preset)
+    if fault is not None:
+        raise VariationError(fault)
     return [Job(PLAIN, preset, None, n), *(_job(preset, cause, lesions) for cause in causes)]
 
 
@@ -127,6 +138,9 @@ def _job(preset: Preset, cause: Cause, lesions: int) -> Job:
             plan = make_sweep(cause.fields[0], cause.values)
         for index in range(len(plan)):
             plan.record(held, 0, index)  # a value outside its bounds shows here and not after an hour
+        fault = contact_fault(held, *((plan.field, plan.values) if cause.kind == "field" else ()))
+        if fault is not None:
+            raise VariationError(fault)
     except (VariationError, RecordError) as error:
         raise VariationError(f"cause {cause.name}: {error}; leave it out with --causes") from None
     noted = replace(held, overrides=(*held.overrides, plan.words()))

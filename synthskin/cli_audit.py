@@ -103,7 +103,7 @@ def audit(
 def _render(given: Any, out: Path, asked: dict[str, Any], device: str, workers: int | None,
             overwrite: bool) -> list[Path]:
     """The sets of the audit, rendered into OUT/renders."""
-    from synthskin.audit import diagnoses_of, make_jobs, own_cause, render_jobs
+    from synthskin.audit import act_on, diagnoses_of, make_jobs, own_cause, render_jobs
     from synthskin.bias.audit_causes import pick
     from synthskin.progress import make_progress
     from synthskin.run import EngineOptions
@@ -111,10 +111,12 @@ def _render(given: Any, out: Path, asked: dict[str, Any], device: str, workers: 
 
     own = [own_cause(text) for text in asked["cause"]]
     chosen = () if own and asked["causes"] is None else pick(asked["causes"])
-    causes = [*(cause for cause in chosen if cause.name not in {one.name for one in own}), *own]
     base = changed_preset(asked["preset"], asked["set"], asked["diagnosis"] or diagnoses_of(given), asked["tone"])
     if asked["confound"]:
         base = base.with_confounds(asked["confound"])
+    if asked["causes"] is None:  # all, of those that there can be
+        chosen = tuple(act_on(base, chosen))
+    causes = [*(cause for cause in chosen if cause.name not in {one.name for one in own}), *own]
     size = max(32, *given.sides) if asked["size"] is None else asked["size"]
     options = EngineOptions(size, default_spp(size) if asked["spp"] is None else asked["spp"], True, device, False)
     jobs = make_jobs(base, causes, asked["lesions"], asked["n"])

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from synthskin.contact import contact_fault
 from synthskin.dataset.format import MAX_SAMPLES
 from synthskin.hooks.data import Transform, checked_classes, make_sample
 from synthskin.hooks.renderer import AHEAD, RECYCLE_AFTER, Renderer
@@ -63,6 +64,9 @@ class RenderedStream(IterableDataset[dict[str, Any]]):
                                    ("size_px", size_px, 32)):
             if value is not None and value < least:
                 raise ValueError(f"{name}={value}: {least} or more is needed")
+        fault = contact_fault(loaded)
+        if fault is not None:
+            raise ValueError(fault)
         self.preset_toml, self.set_hash = loaded.resolved_toml(), loaded.hash
         self.seed, self.samples, self.first = seed, samples, start
         self.options = EngineOptions(size_px=size_px, spp=spp, device=device, threads=threads)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from synthskin.contact import contact_fault
 from synthskin.dataset.format import MAX_SAMPLES
 from synthskin.draw import draw
 from synthskin.preset import Preset
@@ -191,6 +192,10 @@ def check_request(request: RunRequest) -> None:
             request.options_of("camera.view") - {"dermoscopic"}):
         raise RunError("clinical.light = environment: needs a panorama, `synthskin render --environment room.exr` "
                        "takes one; elsewhere choose window, ceiling or flash")
+    field = getattr(request.plan, "field", None)
+    fault = contact_fault(request.preset, field, () if field is None else request.values_of(field) or ())
+    if fault is not None:
+        raise RunError(fault)
     if on_ray:
         return  # the memory of other machines is Ray's to watch
     workers = request.local_workers

@@ -10,9 +10,12 @@ from synthskin.draw import draw
 from synthskin.physics import artefacts, camera, clinical, region
 from synthskin.physics.artefacts import ink, optics, plate
 from synthskin.physics.artefacts.frame import Frame
+from synthskin.physics.engine import Engine, RenderSettings
 from synthskin.physics.hair import grow_hair, hair_mask
+from synthskin.physics.llvm import DeviceError, resolve_device
 from synthskin.physics.spectral import BAND_WAVELENGTH_NM
 from synthskin.preset import load_preset
+from synthskin.rows import make_sample
 
 RECORD = draw(load_preset("fst2"), 0, 0)
 SIZE = 128
@@ -251,3 +254,58 @@ def test_blur_of_a_dermatoscope_is_as_wide_as_its_field_says():
     linear = np.random.default_rng(0).random((SIZE, SIZE, 3)).astype(np.float32)
     expected, _ = optics.blur(linear, record, Frame(SIZE, record.camera.field_of_view_mm))
     assert np.array_equal(artefacts.in_lens(linear, record)[0], expected)
+
+
+@pytest.mark.parametrize("name", ["fst2", "clinical", "region"])
+def test_a_blur_under_half_a_pixel_is_not_told(name):
+    """41 um on pixels of 131 um leave every detail."""
+    record, size = draw(load_preset(name), 0, 0), 64
+    flat = record.camera.view == "dermoscopic"
+    pixel_mm = record.camera.field_of_view_mm / size if flat else clinical.view_of(record, size).pixel_mm
+    linear = np.random.default_rng(0).random((size, size, 3)).astype(np.float32)
+    for share, there in ((0.31, False), (0.48, False), (0.52, True)):
+        blurred = with_artefacts(record, blur=1, blur_um=min(1000 * pixel_mm * share, 600.0), blur_tilt=0.0)
+        shot = blurred if flat else clinical.without_contact(blurred)
+        if blurred.artefacts.blur_um < 600:  # the most that a record takes
+            assert ("blur" in artefacts.told(artefacts.in_lens(linear, shot)[1])) == there, share
+
+
+@pytest.mark.parametrize(("view_mm", "size"), [(12.0, 64), (80.0, 128), (80.0, 256)])
+@pytest.mark.parametrize("style", ["scale", "ticks"])
+def test_the_mask_of_a_ruler_holds_the_lines_that_show(view_mm, size, style):
+    """A line thinner than a pixel darkens it in part: it shows, and the mask has no gaps in it."""
+    for index in range(4):
+        record = with_artefacts(replace(RECORD, index=index), ruler=1, ruler_style=style)
+        record = replace(record, camera=replace(record.camera, field_of_view_mm=view_mm))
+        linear = np.full((size, size, 3), 0.4, np.float32)
+        out, masks = artefacts.apply(linear, record, np.zeros((size, size), np.float32))
+        left = (out / linear).max(-1)
+        printed, mask = left < 0.7, masks["ruler"] > 0  # the shadow beside a line takes a quarter at most
+        assert printed.sum() > 5 and (mask & printed).sum() > 0.7 * printed.sum()
+        assert left[mask].mean() < 0.8
+
+
+def test_a_mask_of_a_few_pixels_is_not_told():
+    """The corners of an aperture that is nearly as wide as the picture's diagonal."""
+    def corners(radius):
+        record = with_artefacts(dark_corner=1, dark_corner_radius=radius, dark_corner_edge=0.002)
+        return np.count_nonzero(artefacts.in_lens(picture(), record)[1].get("dark_corner", 0)), made(record)[1]
+
+    few = next((radius for radius in np.arange(1.45, 1.2, -0.002) if 0 < corners(radius)[0] < artefacts.SEEN_PX), None)
+    assert few is not None and corners(few)[1] == {}
+    assert set(corners(few - 0.1)[1]) == {"dark_corner"}
+
+
+def test_what_cannot_be_seen_stays_in_the_record_alone():
+    try:
+        resolve_device("auto")
+    except DeviceError as error:
+        pytest.skip(str(error))
+    size = 64
+    engine = Engine(RenderSettings(size_px=size, spp=3))
+    record = draw(load_preset("region").with_sets(["region.lesion_count=3"]), 0, 0)
+    record = with_artefacts(record, blur=1, blur_um=300.0, blur_tilt=0.0, ruler=1, ruler_style="scale")
+    assert 0.25 < 0.3 / clinical.view_of(record, size).pixel_mm < 0.4
+    sample = make_sample(record, engine.render(record))
+    assert sample.row["artefacts"] == ["ruler"] and "ruler" in sample.artefacts
+    assert "focus" not in sample.row["caption"] and '"blur": 1' in sample.row["params"]

@@ -247,7 +247,7 @@ class Engine:
                 attributes = {name: _seen(view, value) for name, value in attributes.items()}
                 artefact_masks = {name: _seen(view, value) for name, value in artefact_masks.items()}
                 maps = {name: view.picture(value) for name, value in maps.items()}
-            artefact_masks = {name: value for name, value in sorted((artefact_masks | far).items()) if value.any()}
+            artefact_masks |= far
             attributes = {name: value for name, value in attributes.items() if value.any()}
             shown = {} if record.camera.view == "region" else visibility.structure_delta_e(
                 shot, attributes, tissue.dej_mm.shape[0], tissue.column_mm)
@@ -260,7 +260,7 @@ class Engine:
             mask=mask,
             hair=hair,
             attributes=attributes,
-            artefacts=artefact_masks,
+            artefacts=artefacts.told(artefact_masks),
             maps=maps,
             ita_deg=ita,
             ita_image_deg=ita_image,

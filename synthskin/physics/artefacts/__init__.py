@@ -3,7 +3,8 @@
 They act on the linear picture, in the order in which light meets them: ink on the skin, bubbles in the gel, scale and
 sticker on the plate, defocus, the aperture, glare. Thick and thin hairs are strands of the scene itself (hair.py) and
 go through the light transport. All that is random in them is keyed by (preset, seed, index, name): they change neither
-the lesion nor any other draw. They never move a pixel of a mask, bubbles excepted, which are on the picture alone.
+the lesion nor any other draw. They never move a pixel of a mask, bubbles excepted, which are on the picture alone. The
+record says what was asked for; masks, and what is told from them, what can be seen in pixels of this width (`told`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from synthskin.record import SampleRecord
 
 U8 = NDArray[np.uint8]
 STRANDS = ("thick_hair", "thin_hair")
+SEEN_PX = 4  # of a mask; fewer have no shape and pass for noise. By design
 
 
 def apply(
@@ -28,7 +30,12 @@ def apply(
     """`on_skin`, then `in_lens`: what a dermatoscope sees."""
     linear, near = on_skin(linear, record, relief, strands)
     linear, far = in_lens(linear, record)
-    return linear, dict(sorted((near | far).items()))
+    return linear, told(near | far)
+
+
+def told(masks: dict[str, U8]) -> dict[str, U8]:
+    """The masks of the artefacts that a picture is said to show, by name: those of SEEN_PX pixels or more."""
+    return {name: mask for name, mask in sorted(masks.items()) if np.count_nonzero(mask) >= SEEN_PX}
 
 
 def on_skin(

@@ -11,12 +11,16 @@ from synthskin.physics.noise import keyed_rng
 from synthskin.record import SampleRecord
 
 SEEN_BLUR_MM: Final = 0.025  # standard deviation; a dermatoscope in focus resolves 20-30 um
+#: The same in pixels of the picture: there a blur takes 22-43 % of the finest detail (Laplacian of L*), and one pixel
+#: in a hundred changes by CIEDE2000 1.7 or more (median of 21 pictures); at a third of a pixel it takes 3-5 %, and that
+#: change is 0.7 (benchmarks/seen_artefacts.py).
+SEEN_BLUR_PX: Final = 0.5
 SEEN_GLARE: Final = 0.02  # radiance added, over that of the white tile
 LEVELS: Final = 5  # blurred pictures between which the local blur is interpolated
 
 
 def blur(linear: F32, record: SampleRecord, frame: Frame) -> tuple[F32, Bool]:
-    """Defocus that changes along one direction (a tilted plate), and where it exceeds SEEN_BLUR_MM.
+    """Defocus that changes along one direction (a tilted plate), and where SEEN_BLUR_MM and SEEN_BLUR_PX are reached.
 
     A Gaussian stands for the disc of confusion (same variance).
     """
@@ -25,7 +29,7 @@ def blur(linear: F32, record: SampleRecord, frame: Frame) -> tuple[F32, Bool]:
     axis = frame.axis_mm / np.float32(frame.half_mm)
     along = axis * np.float32(np.cos(direction)) + axis[:, None] * np.float32(np.sin(direction))
     sigma_mm = np.abs(np.float32(a.blur_um * 1e-3) * (1 + np.float32(a.blur_tilt) * along))
-    return local_blur(linear, sigma_mm, frame), sigma_mm >= SEEN_BLUR_MM
+    return local_blur(linear, sigma_mm, frame), sigma_mm >= max(SEEN_BLUR_MM, SEEN_BLUR_PX * frame.pixel_mm)
 
 
 def local_blur(linear: F32, sigma_mm: F32, frame: Frame) -> F32:

@@ -51,10 +51,13 @@ def draw_ruler(linear: F32, record: SampleRecord, frame: Frame, light: F32) -> t
         lines = turned(_scale(length, draws), turn, x, y)
         bold = 0.018 + 0.022 * draws[0]
     cover = frame.strokes(lines, bold)
+    # as in hair masks, lines thinner than a pixel stay lines without gaps: they show, though they cover less than half
+    wide = 0.5 * frame.pixel_mm
+    where = cover if bold >= wide else frame.strokes(lines, wide)
     # thin print at this size covers pixels in part; its shadow is a little wider than itself
     shadow = 1 - np.float32(0.25) * frame.blur(cover, 0.15)
     dark = np.float32(0.75 + 0.25 * draws[2]) * cover[..., None]
-    return linear * shadow[..., None] * (1 - dark) + dark * (PRINT_REFLECTANCE * light)[..., None], cover >= 0.5
+    return linear * shadow[..., None] * (1 - dark) + dark * (PRINT_REFLECTANCE * light)[..., None], where >= 0.5
 
 
 def _scale(length_mm: float, draws: F64) -> list[F64]:

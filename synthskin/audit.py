@@ -12,10 +12,12 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from synthskin.bias.audit_causes import Cause, of_field
+from synthskin.bias.audit_causes import Cause, of_field, of_settings
+from synthskin.bias.audit_former import PLAIN, Part
 from synthskin.bias.audit_preprocess import Preprocess
 from synthskin.contact import NEEDS_CONTACT, contact_fault
 from synthskin.conventions import DIAGNOSES
+from synthskin.dataset.writer import check_target
 from synthskin.draw import draw
 from synthskin.laws import one_line
 from synthskin.preset import Preset
@@ -27,11 +29,12 @@ from synthskin.run import (
     Progress,
     RunRequest,
     RunResult,
+    make_card,
     real_device,
     real_engine,
     render_run,
 )
-from synthskin.run.request import Plan
+from synthskin.run.request import Plan, check_request
 from synthskin.variation import (
     DERIVED,
     VariationError,
@@ -41,8 +44,6 @@ from synthskin.variation import (
     with_lesions,
     with_value,
 )
-
-PLAIN: Final = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,11 @@ def _job(preset: Preset, cause: Cause, lesions: int) -> Job:
     return Job(cause.name, noted, plan, lesions * len(plan))
 
 
+def parts_of(jobs: Sequence[Job]) -> dict[str, Part]:
+    """The sets as they will be there, to compare with a former audit's."""
+    return {job.name: Part(() if job.plan is None else of_settings(job.plan.settings()).values, job.n) for job in jobs}
+
+
 #: Memory for light that is kept, so that pictures which differ after it alone (ink, exposure ...) share one transport.
 KEPT_BYTES: Final = 1_000_000_000
 
@@ -213,9 +219,23 @@ def render_jobs(
     progress_of: Callable[[str], Progress], factory: EngineFactory = real_engine,
     resolve_device: Callable[[str], str] = real_device,
 ) -> Iterator[RunResult]:
-    """Render one set after the other into folder/NAME; the same again continues. The caller stops if interrupted."""
+    """Render one set after the other into folder/NAME; the same again continues. The caller stops if interrupted.
+
+    Raises what `render_run` does; bad numbers and sets of other settings are refused before anything is rendered.
+    """
     shared = SharedEngine(factory)
-    for number, job in enumerate(jobs, 1):
-        request = RunRequest(job.preset, job.n, seed, folder / job.name, options, workers, overwrite, plan=job.plan)
-        yield render_run(request, shared, resolve_device,
-                         progress_of(f"{job.name} ({number}/{len(jobs)}): rendering"))
+    requests = [RunRequest(job.preset, job.n, seed, folder / job.name, options, workers, overwrite, plan=job.plan)
+                for job in jobs]
+    check_requests(requests, resolve_device)
+    return (render_run(request, shared, resolve_device,
+                       progress_of(f"{request.out.name} ({number}/{len(jobs)}): rendering"))
+            for number, request in enumerate(requests, 1))
+
+
+def check_requests(requests: Sequence[RunRequest], resolve_device: Callable[[str], str]) -> None:
+    """Raise RunError or DatasetError where any of the runs would be refused."""
+    for request in requests:
+        check_request(request)
+    device = resolve_device(requests[0].options.device)
+    for request in requests:
+        check_target(request.out, make_card(request, device), request.overwrite, request.preset.resolved_toml())

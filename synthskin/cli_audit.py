@@ -83,7 +83,7 @@ def audit(
              "spp": spp, "seed": seed, "set": sets or [], "diagnosis": diagnosis, "tone": tone,
              "confound": confound or [], "renders": [str(folder) for folder in renders or []],
              "preprocess_file": str(preprocess)}
-    folders = find_sets(renders) if renders else _render(given, out, asked, device, workers, overwrite)
+    folders = find_sets(renders) if renders else _render(loaded, out, asked, device, workers, overwrite)
     from synthskin.progress import make_progress
 
     audit_, data = run_audit(loaded, folders, out, asked, overwrite, lambda verb: make_progress(verb=verb))
@@ -100,15 +100,18 @@ def audit(
         raise typer.Exit(3)
 
 
-def _render(given: Any, out: Path, asked: dict[str, Any], device: str, workers: int | None,
+def _render(model: Any, out: Path, asked: dict[str, Any], device: str, workers: int | None,
             overwrite: bool) -> list[Path]:
     """The sets of the audit, rendered into OUT/renders."""
-    from synthskin.audit import act_on, diagnoses_of, make_jobs, own_cause, render_jobs
+    from synthskin.audit import act_on, diagnoses_of, make_jobs, own_cause, parts_of, render_jobs
     from synthskin.bias.audit_causes import pick
+    from synthskin.bias.audit_former import check_former
+    from synthskin.bias.audit_run import delete_former
     from synthskin.progress import make_progress
     from synthskin.run import EngineOptions
     from synthskin.variation import changed_preset
 
+    given = model.preprocess
     own = [own_cause(text) for text in asked["cause"]]
     chosen = () if own and asked["causes"] is None else pick(asked["causes"])
     base = changed_preset(asked["preset"], asked["set"], asked["diagnosis"] or diagnoses_of(given), asked["tone"])
@@ -118,12 +121,19 @@ def _render(given: Any, out: Path, asked: dict[str, Any], device: str, workers: 
         chosen = tuple(act_on(base, chosen))
     causes = [*(cause for cause in chosen if cause.name not in {one.name for one in own}), *own]
     size = max(32, *given.sides) if asked["size"] is None else asked["size"]
-    options = EngineOptions(size, default_spp(size) if asked["spp"] is None else asked["spp"], True, device, False)
+    asked |= {"size": size, "spp": default_spp(size) if asked["spp"] is None else asked["spp"]}
+    options = EngineOptions(size, asked["spp"], True, device, False)
     jobs = make_jobs(base, causes, asked["lesions"], asked["n"])
     folder = out / "renders"
     failed = 0
-    for result in render_jobs(jobs, folder, asked["seed"], options, workers, overwrite,
-                              lambda verb: make_progress(verb=verb)):
+    extends = not overwrite and check_former(out, model, asked, parts_of(jobs))
+    results = render_jobs(jobs, folder, asked["seed"], options, workers, overwrite,
+                          lambda verb: make_progress(verb=verb))
+    if overwrite:
+        delete_former(out, sets=True)
+    if extends:
+        print(f"{out}: the audit there is extended, its report replaced", file=sys.stderr, flush=True)
+    for result in results:
         failed += len(result.failed)
         if result.interrupted:
             print(f"interrupted in {result.directory}; the same command again continues", file=sys.stderr, flush=True)

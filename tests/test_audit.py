@@ -31,6 +31,8 @@ def painted(monkeypatch):
     """Renders are painted, in no time."""
     monkeypatch.setattr(jobs, "render_run", lambda request, factory, resolve, progress: render_run(
         replace(request, workers=1), PaintEngine, device, progress))
+    check_requests = jobs.check_requests
+    monkeypatch.setattr(jobs, "check_requests", lambda requests, resolve: check_requests(requests, device))
 
 
 @pytest.fixture

@@ -82,11 +82,12 @@ def _preset_there(directory: Path) -> str:
         return ""
 
 
-def check_target(directory: Path, card: Card, overwrite: bool = False, preset_toml: str = "") -> None:
+def check_target(directory: Path, card: Card, overwrite: bool | None = None, preset_toml: str = "") -> None:
     """Refuse what may not be written into, without touching anything; raises DatasetError.
 
     Allowed are: nothing there yet, an empty folder, and a set whose settings are those of `card`. With the text of the
-    `preset_toml` that was asked for, settings that differ in it are named.
+    `preset_toml` that was asked for, settings that differ in it are named. `overwrite` is None where the command has no
+    such option to name.
     """
     if not directory.exists() and not directory.is_symlink():
         parent = next((p for p in directory.absolute().parents if p.exists()), None)
@@ -125,8 +126,8 @@ def check_target(directory: Path, card: Card, overwrite: bool = False, preset_to
         else:
             told = ""
         told = told or f"{name} = {found.get(name)}, {card.identity()[name]} was asked for"
-        raise DatasetError(f"{directory}: holds a set with {told}; give the "
-                           "same settings to continue it, or another folder (`render --overwrite` starts anew)")
+        allowed = "or another folder" if overwrite is None else "another --out, or --overwrite to start anew"
+        raise DatasetError(f"{directory}: holds a set with {told}; give the same settings to continue it, {allowed}")
     for name, old, new in (("licence", there.licences, card.licences),
                            ("attribution", there.attribution, card.attribution)):
         lost = [text for text in old if text not in new]
@@ -141,11 +142,11 @@ class DatasetWriter:
     directory   folder of the set, made if it is not there
     card        what the set is; a larger `n` extends
     preset_toml text of preset.toml
-    overwrite   start anew; deletes only what synthskin writes
+    overwrite   start anew; deletes only what synthskin writes; None where the command has no such option
     Raises DatasetError where `check_target` does, where a second run holds the folder, or it cannot be written.
     """
 
-    def __init__(self, directory: Path, card: Card, preset_toml: str, overwrite: bool = False) -> None:
+    def __init__(self, directory: Path, card: Card, preset_toml: str, overwrite: bool | None = None) -> None:
         self.directory = directory
         self.card = card
         self.run: dict[str, Any] = {}
@@ -355,6 +356,21 @@ def _empty_temp(directory: Path) -> None:
     if temp.is_dir():
         for path in temp.iterdir():
             path.unlink()
+
+
+def delete_set(directory: Path) -> None:
+    """Delete a set: what synthskin writes and nothing else; raises DatasetError while a run writes into it."""
+    with _told(directory):
+        lock = FolderLock(directory, DatasetError, f"{directory}: another run is writing into this folder; wait for it",
+                          LOCK)
+        try:
+            _empty_temp(directory)
+            _delete_ours(directory)
+            (directory / "dataset.json").unlink(missing_ok=True)
+        finally:
+            lock.release()
+        with contextlib.suppress(OSError):
+            directory.rmdir()
 
 
 def _delete_ours(directory: Path) -> None:

@@ -233,6 +233,26 @@ def test_mixing_balance():
     assert sum(i < 5 for i in order) == 50  # null is a value of its own
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_source_without_the_key_cannot_be_balanced_by_it(wrapped):
+    """As imported photographs, whose tone nobody has measured: balancing would have no effect on them."""
+    photographs, renders = rows({"NV": 20}, None), rows({"NV": 12}, 6)
+    given = Subset(photographs, range(20)) if wrapped else photographs
+    with pytest.raises(ValueError, match=r"^balance='ita_class': none of the 20 samples of real has a value of it; "
+                                         r"imports measure none; balance by 'diagnosis' or None, or write "):
+        MixedDataset(given, renders, 0.5, "ita_class")
+    with pytest.raises(ValueError, match="none of the 20 samples of synthetic"):
+        MixedDataset(renders, given, 0.5, "ita_class")
+    with pytest.raises(ValueError, match="balance='diagnosis': none of the 3 samples of real has a value of it; bal"):
+        MixedDataset(rows({None: 3}), renders, 0.5, "diagnosis")
+    assert len(MixedDataset(given, renders, 0.5, "diagnosis")) == 32
+    for row in photographs.rows[:8]:  # what docs/hooks.md shows: classes of one's own
+        row["ita_class"] = 3
+    mixed = MixedDataset(given, renders, 0.5, "ita_class")
+    order = list(mixed.sampler(60))
+    assert [sum(i in own for i in order) for own in (range(8), range(8, 20))] == [15, 15]
+
+
 def test_mixing_ranks_share_an_epoch():
     mixed = MixedDataset(rows({"NV": 31}), rows({"NV": 20}), 0.4)
     whole = mixed.sampler(50, seed=5, rank=0, world=1)

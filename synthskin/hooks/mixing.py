@@ -54,7 +54,8 @@ class MixedDataset(Dataset[dict[str, Any]]):
     ratio             share of synthetic samples in an epoch, 0 to 1: a number, one number an epoch (the last stays), or
                       a function of the epoch such as Linear
     balance           None: each sample of a source comes equally often. "diagnosis" or "ita_class": the values of that
-                      key come equally often over both sources together, as far as the ratio allows; null is a value
+                      key come equally often over both sources together, as far as the ratio allows; null is a value,
+                      but not the only one of a source
 
     Samples get the key `source`: "real" or "synthetic". Raises ValueError on settings that cannot be, and where the
     labels of the two (`label`, `classes`, also of what a Subset holds) differ.
@@ -79,7 +80,8 @@ class MixedDataset(Dataset[dict[str, Any]]):
         epochs: Any = ratio if _is_list(ratio) else (ratio,)
         for epoch in range(len(epochs)):
             self.ratio_at(epoch)
-        self.groups = [None] * len(self) if balance is None else [*_values(real, balance), *_values(synthetic, balance)]
+        self.groups = [None] * len(self) if balance is None else [
+            *_values(real, balance, "real"), *_values(synthetic, balance, "synthetic")]
 
     def __len__(self) -> int:
         return len(self.real) + len(self.synthetic)
@@ -216,8 +218,16 @@ def _labels(source: Any) -> tuple[str, list[Any]] | None:
     return (key, list(classes)) if isinstance(key, str) and isinstance(classes, (list, tuple)) else None
 
 
-def _values(source: Any, key: str) -> list[Any]:
+def _values(source: Any, key: str, name: str) -> list[Any]:
+    """The key of every sample; raises ValueError where none has one, as ITA of imported photographs."""
     rows = getattr(source, "rows", None)
     if rows is not None and len(rows) == len(source):
-        return [row[key] for row in rows]
-    return [json.loads(source[i]["meta_json"]).get(key) for i in range(len(source))]
+        found = [row[key] for row in rows]
+    else:
+        found = [json.loads(source[i]["meta_json"]).get(key) for i in range(len(source))]
+    if found and all(value is None for value in found):
+        other = next(own for own in BALANCES if own != key)
+        why = "; imports measure none" if key == "ita_class" else ""
+        raise ValueError(f"balance={key!r}: none of the {len(found)} samples of {name} has a value of it{why}; balance "
+                         f"by {other!r} or None, or write the values into its rows (docs/hooks.md)")
+    return found

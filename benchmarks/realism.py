@@ -3,7 +3,7 @@
     python benchmarks/realism.py --among [--photographs DIR]
     python benchmarks/realism.py RENDERS_DIR [--out benchmarks/results/realism_NAME.json] [--half develop|report]
         [--size 128] [--no-cnn] [--top 40] [--kinds NV,MEL] [--photographs DIR] [--sheet FILE.jpg] [--groups]
-        [--plain] [--inputs] [--matched]
+        [--plain] [--inputs] [--matched] [--stored]
 
 Both sides are cut to the central square, resized and JPEG-coded alike. The photographs (ISIC UDA-1, CC0) are halved
 by a hash of their id: `develop` is what the model is improved against, `report` is looked at once, at the end.
@@ -14,13 +14,15 @@ which came to the archive by different ways, and of NV against MEL. --groups tel
 alone, and of all the others without it. --plain leaves out renders with artefacts or terminal hair. --inputs tells
 which inputs of the renders go with their score (extra-trees; wants some hundred renders) and the AUC of the quarter
 that passes best, learnt anew. --matched tells the AUC that is left where each statistic of the renders is shifted to
-the photographs' mean (the shift is taken from the tested pictures too, so the true one is higher).
+the photographs' mean (the shift is taken from the tested pictures too, so the true one is higher). --stored codes
+renders of 320 pixels as the copies of the photographs are (JPEG, quality 88, 4:2:0) before they are reduced.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import sys
 import tempfile
@@ -59,7 +61,14 @@ def photographs(folder: Path, half: str, size: int, kinds: set[str]) -> alike.Gr
     return group
 
 
-def renders(folder: Path, size: int, kinds: set[str], plain: bool = False,
+def stored(picture: np.ndarray) -> np.ndarray:
+    """The picture as the copies of the photographs are kept."""
+    coded = io.BytesIO()
+    Image.fromarray(picture).save(coded, "JPEG", quality=88, subsampling=2)
+    return np.asarray(Image.open(coded))
+
+
+def renders(folder: Path, size: int, kinds: set[str], plain: bool = False, keep: bool = False,
             ) -> tuple[alike.Group, list[dict], list[float], list[int]]:
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines() if line.strip()]
     rows = [row for row in rows if row["diagnosis"] in kinds and row["modality"] == "dermoscopic"]
@@ -68,6 +77,7 @@ def renders(folder: Path, size: int, kinds: set[str], plain: bool = False,
     images, overlap, sides = [], [], []
     for row in rows:
         picture = read_png(folder / row["file_name"])
+        picture = stored(picture) if keep else picture
         sides.append(min(picture.shape[:2]))
         images.append(cs.fitted(picture, size))
         if row["mask_file_name"]:
@@ -212,6 +222,7 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--inputs", action="store_true")
     parser.add_argument("--matched", action="store_true")
+    parser.add_argument("--stored", action="store_true")
     args = parser.parse_args()
     kinds = set(args.kinds.split(","))
     if args.among:
@@ -220,7 +231,7 @@ def main() -> None:
     if args.renders is None:
         parser.error("RENDERS_DIR is missing: a folder made by `synthskin render`; or ask --among")
     real = photographs(args.photographs, args.half, args.size, kinds)
-    made, rows, overlap, sides = renders(args.renders, args.size, kinds, args.plain)
+    made, rows, overlap, sides = renders(args.renders, args.size, kinds, args.plain, args.stored)
     if args.sheet is not None:
         write_sheet(args.sheet, made.images, real.images)
     linear = alike.linear_auc(real, made)

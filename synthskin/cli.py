@@ -21,6 +21,7 @@ from synthskin.cli_classify import register_classifier
 from synthskin.cli_data import register
 from synthskin.cli_diffusion import register_diffusion
 from synthskin.cli_gan import register_gan
+from synthskin.cli_interrupt import ANEW, Program, go_on, kept, on_interrupt, tell_interrupted
 from synthskin.cli_options import JsonOption, tell_failed
 from synthskin.cli_segment import register_segmenter
 from synthskin.cli_study import register_study
@@ -28,6 +29,7 @@ from synthskin.cli_variation import register_variations
 
 app = typer.Typer(
     name="synthskin",
+    cls=Program,
     help="Labelled synthetic skin images, made by light transport. Not for diagnosis.",
     no_args_is_help=True,
     add_completion=False,
@@ -62,6 +64,7 @@ def _root(
 
 
 @app.command()
+@on_interrupt(kept("finished samples are", "dataset.json"))
 def render(
     preset: Annotated[str, typer.Option(help="Name of a preset, or the path of a TOML file.")] = "fst2",
     n: Annotated[int, typer.Option("--n", "-n", help="Number of samples in the set.")] = 12,
@@ -130,9 +133,8 @@ def render(
             "timings_s": {key: round(value, 4) for key, value in sorted(result.timings_s.items())},
         }))
     if result.interrupted:
-        _say(f"interrupted: {result.kept + result.made} of {result.n} samples are in {result.directory}; "
-             "the same command again continues")
-        raise typer.Exit(130)
+        tell_interrupted(f"{result.kept + result.made} of {result.n} samples are in {result.directory}; "
+                         f"{go_on(overwrite)}")
     tell_failed(result)
     if not as_json:
         kept = f", {result.kept} kept" if result.kept else ""
@@ -264,7 +266,7 @@ def main(args: list[str] | None = None) -> None:
     try:
         code: Any = app(args=args, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted")
+        _say(f"interrupted: {ANEW}")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_interrupt import go_on, kept, on_interrupt, tell_interrupted
 from synthskin.cli_options import JsonOption
 from synthskin.conventions import default_spp
 
@@ -25,6 +26,7 @@ def _list_causes(value: bool) -> None:
     raise typer.Exit
 
 
+@on_interrupt(kept("finished renders and answers are"))
 def audit(
     model: Annotated[str, typer.Argument(help="FILE.onnx; with --trust-code also TorchScript or FILE.py:function.")],
     preprocess: Annotated[Path, typer.Option(help="JSON or TOML: size, mean, std, layout, activation, classes, "
@@ -136,8 +138,8 @@ def _render(model: Any, out: Path, asked: dict[str, Any], device: str, workers: 
     for result in results:
         failed += len(result.failed)
         if result.interrupted:
-            print(f"interrupted in {result.directory}; the same command again continues", file=sys.stderr, flush=True)
-            raise typer.Exit(130)
+            tell_interrupted(f"{result.kept + result.made} of {result.n} samples are in {result.directory}; "
+                             f"{go_on(overwrite)}")
     if failed:
         print(f"{failed} pictures could not be made; their lesions are left out of that cause", file=sys.stderr,
               flush=True)

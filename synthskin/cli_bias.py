@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from synthskin.cli_interrupt import nothing, on_interrupt
 from synthskin.cli_options import JsonOption
 
 
@@ -18,6 +19,7 @@ def register_bias(app: typer.Typer) -> None:
     app.command("compare")(compare)
 
 
+@on_interrupt(nothing)
 def tone(
     paths: Annotated[list[Path], typer.Argument(metavar="DIR|FILES", help="Pictures, folders of pictures, or synthskin "
                                                 "sets (their masks and hair are used).")],
@@ -69,6 +71,7 @@ def tone(
         raise typer.Exit(3)
 
 
+@on_interrupt(nothing)
 def compare(
     real: Annotated[Path, typer.Argument(metavar="REAL", help="Synthskin set, or folder of pictures.")],
     synthetic: Annotated[Path, typer.Argument(metavar="SYNTHETIC", help="Synthskin set, or folder of pictures.")],

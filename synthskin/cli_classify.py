@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from synthskin.cli_interrupt import kept, nothing, on_interrupt
 from synthskin.cli_options import JsonOption, TorchDeviceOption
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `classifier train`.")]
@@ -25,6 +26,7 @@ def register_classifier(app: typer.Typer) -> None:
 
 
 @classifier_app.command("train")
+@on_interrupt(kept("the training up to here is", "training/state.json"))
 def train(
     sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="Folders of data sets, synthetic or real.")],
     out: Annotated[Path, typer.Option(help="Folder of the model.")],
@@ -75,6 +77,7 @@ def train(
 
 
 @classifier_app.command("predict")
+@on_interrupt(nothing)
 def predict(
     model: ModelArgument,
     source: Annotated[Path, typer.Argument(metavar="DIR|SET", help="Data set, or folder of pictures.")],
@@ -104,6 +107,7 @@ def predict(
 
 
 @classifier_app.command("evaluate")
+@on_interrupt(nothing)
 def evaluate(
     model: ModelArgument,
     directory: Annotated[Path, typer.Argument(metavar="SET", help="Data set with labels.")],

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from synthskin.cli_interrupt import kept, nothing, on_interrupt
 from synthskin.cli_options import JsonOption
 
 
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("merge")(merge)
 
 
+@on_interrupt(nothing)
 def export(
     directory: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     to: Annotated[str, typer.Option("--to", help="coco, webdataset, parquet, isic or croissant.")],
@@ -46,6 +48,7 @@ _KINDS = ("ham10000, isic2017, isic2018, ph2, fitzpatrick17k, ddi, scin, itobos,
           "webdataset (shards of our export), set (a synthskin set in an archive).")
 
 
+@on_interrupt(kept("finished samples are", "dataset.json", folder="directory"))
 def import_(
     kind: Annotated[str, typer.Argument(help=_KINDS)],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or archive (zip, tar) of the source.")],
@@ -81,6 +84,7 @@ def import_(
         raise typer.Exit(3)
 
 
+@on_interrupt(kept("finished samples are", "dataset.json"))
 def merge(
     folders: Annotated[list[Path], typer.Argument(help="Folders of the shards.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],

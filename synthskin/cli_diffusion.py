@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_interrupt import go_on, kept, on_interrupt, tell_interrupted
 from synthskin.cli_options import JsonOption, SeedOption, TorchDeviceOption
 
 diffusion_app = typer.Typer(
@@ -27,6 +28,7 @@ def register_diffusion(app: typer.Typer) -> None:
 
 
 @diffusion_app.command("quickstart")
+@on_interrupt(kept("the training up to here is", "training/state.json"))
 def quickstart_command(
     data: DataArgument,
     out: Annotated[Path, typer.Option(help="Folder of the base, in the layout of diffusers.")],
@@ -68,6 +70,7 @@ def quickstart_command(
 
 
 @diffusion_app.command("train")
+@on_interrupt(kept("the training up to here is", "training/state.json"))
 def train_command(
     data: DataArgument,
     base: Annotated[str, typer.Option(help="Base of the Stable Diffusion family 1.x, 2.x or XL: folder or hub id.")],
@@ -140,6 +143,7 @@ def train_command(
 
 
 @diffusion_app.command("generate")
+@on_interrupt(kept("finished samples are", "dataset.json"))
 def generate_command(
     model: Annotated[Path, typer.Argument(metavar="LORA", help="Folder of `train`, or of `quickstart`.")],
     out: Annotated[Path, typer.Option(help="Folder of the data set to write.")],
@@ -207,8 +211,7 @@ def generate_command(
             "shortfall": result.shortfall, "explain": None if result.page is None else str(result.page),
             "interrupted": result.interrupted, "seconds": round(result.seconds, 1), "left_out": result.left_out}))
     if result.interrupted:
-        _say(f"interrupted: {result.kept} of {n} samples are in {out}; the same command again continues")
-        raise typer.Exit(130)
+        tell_interrupted(f"{result.kept} of {n} samples are in {out}; {go_on(overwrite)}")
     if not as_json:
         counts = result.counts
         refused = ", ".join(f"{gate} {count}" for gate, count in counts["refused"].items()) or "none"

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_interrupt import go_on, kept, on_interrupt, tell_interrupted
 from synthskin.cli_options import JsonOption, SeedOption, TorchDeviceOption
 
 gan_app = typer.Typer(help="Translate between classes and between skin tones, without pairs.", no_args_is_help=True)
@@ -23,6 +24,8 @@ def register_gan(app: typer.Typer) -> None:
 
 
 @gan_app.command()
+@on_interrupt(kept("the training up to here is", "state.safetensors",
+                   default=lambda given: Path("out") / f"gan-{given['method']}"))
 def train(
     source: Annotated[Path, typer.Argument(help="Set that pictures are translated from.")],
     target: Annotated[Path | None, typer.Argument(help="Set they are to look like; SOURCE again if left out (the same "
@@ -100,8 +103,7 @@ def train(
             "kept_step": None if card is None else card.steps, "sha256": None if card is None else card.sha256,
             "validation": None if card is None else card.validation}))
     if result.ended == "stopped":
-        _say(f"interrupted at step {result.steps} of {steps}; the same command again continues")
-        raise typer.Exit(130)
+        tell_interrupted(f"step {result.steps} of {steps} is kept in {folder}; {go_on(overwrite)}")
     if not as_json and card is not None:
         held = "" if card.validation is None else f", validation distance {card.validation:.4f}"
         early = " (stopped early)" if result.ended == "early" else ""
@@ -110,6 +112,7 @@ def train(
 
 
 @gan_app.command()
+@on_interrupt(kept("finished samples are", "dataset.json"))
 def translate(
     model: Annotated[Path, typer.Argument(help="Folder of a model (gan train).")],
     data: Annotated[Path, typer.Argument(help="Set to translate.")],
@@ -144,13 +147,13 @@ def translate(
     for why, number in result.left_out.items():
         _say(f"left out: {number} samples: {why}")
     if result.interrupted:
-        _say(f"interrupted: {result.samples} samples are in {out}; the same command again continues")
-        raise typer.Exit(130)
+        tell_interrupted(f"{result.samples} samples are in {out}; {go_on(overwrite)}")
     if not as_json:
         typer.echo(f"{result.made} samples made, {result.samples} in {out}, in {result.seconds:.1f} s")
 
 
 @gan_app.command()
+@on_interrupt(kept("finished samples are", "dataset.json"))
 def balance(
     data: Annotated[Path, typer.Argument(help="Set whose classes are to be filled up.")],
     out: Annotated[Path, typer.Option(help="Folder of the additions; DATA and it together are balanced.")],
@@ -200,6 +203,7 @@ def balance(
 
 
 @gan_app.command()
+@on_interrupt(kept("finished translators and trainings are"))
 def melanet(
     data: Annotated[Path, typer.Argument(help="Set of photographs with both diagnoses.")],
     out: Annotated[Path, typer.Option(help="Folder of the study; the same command again continues.")],

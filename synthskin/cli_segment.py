@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_interrupt import kept, nothing, on_interrupt
 from synthskin.cli_options import JsonOption, TorchDeviceOption
 
 segmenter_app = typer.Typer(help="Find lesions: train on sets, predict on pictures, score against true masks.",
@@ -22,6 +23,7 @@ def register_segmenter(app: typer.Typer) -> None:
 
 
 @segmenter_app.command()
+@on_interrupt(kept("the training up to here is", "training/state.safetensors"))
 def train(
     sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="Folders of data sets with masks.")],
     out: Annotated[Path, typer.Option(help="Folder of the model.")],
@@ -63,6 +65,7 @@ def train(
 
 
 @segmenter_app.command()
+@on_interrupt(kept("finished masks are", "predictions.jsonl", "dataset.json"))
 def predict(
     model: ModelArgument,
     sources: Annotated[list[Path], typer.Argument(metavar="DIR|FILES|SET", help="A folder of pictures, picture files, "
@@ -100,6 +103,7 @@ def predict(
 
 
 @segmenter_app.command()
+@on_interrupt(nothing)
 def score(
     model: ModelArgument,
     sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="Data sets with true masks.")],

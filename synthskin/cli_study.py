@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from synthskin.cli_interrupt import kept, on_interrupt
 from synthskin.cli_options import JsonOption
 
 
@@ -41,6 +42,7 @@ def _list(value: bool) -> None:
     raise typer.Exit
 
 
+@on_interrupt(kept("finished renders and trainings are"))
 def study(
     file: Annotated[str, typer.Argument(help="A TOML file, the name of a study that ships (see --list), or `melanet` "
                                              "(see `synthskin study melanet --help`).")],

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from synthskin.cli_interrupt import go_on, kept, on_interrupt, tell_interrupted
 from synthskin.cli_options import JsonOption, SeedOption, tell_failed
 from synthskin.conventions import default_spp
 
@@ -27,6 +28,7 @@ SetsOption = Annotated[list[str] | None, typer.Option("--set", help="key=value o
 DiagnosisOption = Annotated[str | None, typer.Option(help="Weights such as MEL=0.2,NV=0.8.", show_default=False)]
 
 
+@on_interrupt(kept("finished samples are", "dataset.json"))
 def sweep(
     file: Annotated[str | None, typer.Argument(help="A sweep file, or the name of one that ships.",
                                                show_default=False)] = None,
@@ -78,6 +80,7 @@ def sweep(
     _run(chosen, plan, base.n if n is None else n, seed, out, (size, spp, device, maps), workers, overwrite, as_json)
 
 
+@on_interrupt(kept("finished samples are", "dataset.json"))
 def counterfactual(
     preset: PresetOption = "nv",
     tones: Annotated[str, typer.Option(help="Skin tones, two or more.")] = "fst1,fst6",
@@ -104,6 +107,7 @@ def counterfactual(
     _run(chosen, plan, n, seed, out, (size, spp, device, maps), workers, overwrite, as_json)
 
 
+@on_interrupt(kept("finished samples are", "dataset.json"))
 def followup(
     preset: PresetOption = "nv",
     times: Annotated[str, typer.Option(help="Points on the lesion's growth, 1 = full size.")] = "0.4,0.6,0.8,1.0",
@@ -164,9 +168,7 @@ def _run(
             "interrupted": result.interrupted, "failed": {str(key): why for key, why in result.failed.items()},
             "variation": plan.settings(), "followed": derived, "same_pictures": same}))
     if result.interrupted:
-        print(f"interrupted: {result.kept + result.made} of {request.n} samples are in {out}; the same command again "
-              "continues", file=sys.stderr, flush=True)
-        raise typer.Exit(130)
+        tell_interrupted(f"{result.kept + result.made} of {request.n} samples are in {out}; {go_on(overwrite)}")
     tell_failed(result)
     for alike in same:
         print(f"note: the pictures of {', '.join(alike)} are the same in every lesion: {plan.words()} is of no effect "

@@ -81,9 +81,10 @@ class Frame:
                 dx, dy = axis[x0:x1] - p[0], (axis[y0:y1] - p[1])[:, None]
                 along = q - p
                 s = np.clip((dx * along[0] + dy * along[1]) / max(float(along @ along), 1e-12), 0, 1)
-                distance = np.hypot(dx - s * along[0], dy - s * along[1]) - half_width_mm
-                window = out[y0:y1, x0:x1]
-                np.maximum(window, self.coverage(distance.astype(np.float32)), out=window)
+                far = np.hypot(dx - s * along[0], dy - s * along[1]).astype(np.float32)
+                window = out[y0:y1, x0:x1]  # a stroke narrower than a pixel ends inside it on both sides
+                both = self.coverage(far - np.float32(half_width_mm)) - self.coverage(far + np.float32(half_width_mm))
+                np.maximum(window, both, out=window)
         return out
 
 

@@ -3,11 +3,13 @@
     python benchmarks/tone_tool.py render --preset fst1 [--n 100] [--seed 0] --out FOLDER      (once a preset)
     python benchmarks/tone_tool.py calibrate FOLDER --seeds 1 2       (OPTICS of synthskin/bias/tone.py; not the test's)
     python benchmarks/tone_tool.py measure FOLDER [--out benchmarks/results/tone_tool.json]
+    python benchmarks/tone_tool.py reasons TONES.json [--out benchmarks/results/tone_photographs.json]
 
 `render` writes FOLDER/fst1-s0.npz: every sample's linear picture developed by three camera profiles (the same skin,
 light and noise-free light field in all three), lesion mask, hair mask, and the ITA of its skin's model. `measure`
 compares: `synthskin.bias.tone.measure_tone` with the exact masks and with masks it finds itself, and the border-patch
-rule of Bevan & Atapour-Abarghouei (2022, Detecting Melanoma Fairly) on the same pictures.
+rule of Bevan & Atapour-Abarghouei (2022, Detecting Melanoma Fairly) on the same pictures. `reasons` counts classes and
+why it cannot be said in what `synthskin tone PHOTOGRAPHS --json` printed.
 """
 
 from __future__ import annotations
@@ -201,6 +203,20 @@ def measure(folder: Path, seeds: list[int], out: Path | None, segment: bool) -> 
         out.with_suffix(".txt").write_text("\n".join(lines) + "\n")
 
 
+def reasons(file: Path, out: Path | None) -> None:
+    from collections import Counter
+
+    tones = json.loads(file.read_text())["tones"]
+    why = Counter(tone["reason"].partition(":")[0].partition(" is ")[0] for tone in tones if tone["reason"] is not None)
+    classes = Counter(tone["ita_class"] for tone in tones if tone["reason"] is None)
+    n, said = len(tones), sum(classes.values())
+    found = {"n": n, "cannot_say": n - said, "share": round((n - said) / n, 4), "why": dict(why.most_common()),
+             "classes": {str(k): classes[k] for k in range(1, 7)}}
+    print(json.dumps(found))
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -220,8 +236,13 @@ def main() -> None:
     three.add_argument("folder", type=Path)
     three.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     three.add_argument("--sets", type=Path, nargs="*", default=[], help="rendered sets whose camera is colourimetric")
+    four = commands.add_parser("reasons")
+    four.add_argument("file", type=Path)
+    four.add_argument("--out", type=Path)
     args = parser.parse_args()
-    if args.command == "calibrate":
+    if args.command == "reasons":
+        reasons(args.file, args.out)
+    elif args.command == "calibrate":
         calibrate(args.folder, args.seeds, args.sets)
     elif args.command == "render":
         render(args.preset, args.n, args.seed, args.size, args.out, args.sets)

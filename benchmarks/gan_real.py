@@ -1,6 +1,6 @@
 """Nevi of real photographs translated to melanoma: pictures for the docs, and what the gates say of them.
 
-    python benchmarks/gan_real.py ../shared/data/real_dermoscopy --work out/gan_real --steps 2000
+    python benchmarks/gan_real.py PHOTOGRAPHS --work out/gan_real --steps 2000
 
 Imports the CC0 photographs (ISIC "UDA-1"), predicts lesion masks (the shipped segmenter, or with --otsu the threshold
 of synthskin.hooks.regions), trains at 128 pixels, fills the melanomas up to the nevi through the gates. Given again, it

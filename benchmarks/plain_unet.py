@@ -110,13 +110,15 @@ def sheet(path: Path, photographs: list[NDArray[np.uint8]], masks: tuple[list[Bo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=Path, nargs="+")
-    parser.add_argument("--photographs", type=Path, default=ROOT.parent / "shared/data/real_dermoscopy/images")
+    parser.add_argument("--photographs", type=Path, default=Path("photographs/images"))
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first", type=int, default=400)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/plain_unet.json")
     parser.add_argument("--sheet", type=Path)
     a = parser.parse_args()
+    if not a.photographs.is_dir():
+        parser.error(f"--photographs {a.photographs}: is no folder; docs/formats.md says how to get them")
     paths = sorted(p for p in a.photographs.iterdir() if p.suffix.lower() in ENDINGS)
     photographs = [load_photo(path) for path in paths]
     pictures = torch.from_numpy(np.stack([small(image) for image in photographs])).permute(0, 3, 1, 2).float() / 255

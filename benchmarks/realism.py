@@ -38,7 +38,7 @@ from synthskin.bias import compare_statistics as cs
 from synthskin.dataset.encode import read_png
 from synthskin.dataset.photo import load_photo
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_dermoscopy"
+REAL = Path("photographs")  # docs/formats.md says how to get them
 PARTS = ("skin", "lesion", "whole")
 
 
@@ -224,6 +224,8 @@ def main() -> None:
     parser.add_argument("--matched", action="store_true")
     parser.add_argument("--stored", action="store_true")
     args = parser.parse_args()
+    if not (args.photographs / "metadata.jsonl").is_file():
+        parser.error(f"--photographs {args.photographs}: holds no metadata.jsonl; docs/formats.md says how to get them")
     kinds = set(args.kinds.split(","))
     if args.among:
         among(args.photographs, args.half, args.size, kinds)

@@ -36,3 +36,27 @@ def test_every_option_stands_on_a_page(path):
     for own in COMMANDS[path].params:
         names = {name for name in (*own.opts, *own.secondary_opts) if name.startswith("--")}
         assert not names or names & told, f"{' '.join(path)} {names} is on none of {[page.name for page in pages]}"
+
+
+def _pages():
+    own = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "gallery/README.md"]
+    return [*own, *sorted((ROOT / "benchmarks").glob("*.py")), *sorted((ROOT / "examples").glob("*.py"))]
+
+
+def test_no_page_or_benchmark_names_a_folder_that_a_reader_has_not():
+    for page in _pages():
+        assert "shared/data" not in page.read_text(), page
+
+
+def _anchors(page):
+    """As GitHub makes them of headings."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in (path for path in _pages() if path.suffix == ".md"):
+        for target, anchor in re.findall(r"\]\(([^)#\s:]+)(?:#([^)]*))?\)", page.read_text()):
+            place = (page.parent / target).resolve()
+            assert place.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in _anchors(place), f"{page.name}: {target}#{anchor}"

@@ -1,6 +1,6 @@
 """Redraw gallery/: each picture and sheet of gallery/gallery.toml from the command beside it, and gallery/README.md.
 
-    python scripts/gallery.py [FILE ...]      only these files of the gallery
+    python scripts/gallery.py [FILE ...]      only these files; overview.png is put together from the pictures there are
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from synthskin.preset import load_preset
 from synthskin.run import EngineLike, EngineOptions, real_device, real_engine
 
 FOLDER = Path(__file__).resolve().parent.parent / "gallery"
+OVERVIEW = "overview.png"
+OVERVIEW_TITLE = "Two lesions on each of the six skin tones"
+OVERVIEW_COLUMNS = 6
 
 
 def command_of(entry: dict[str, Any]) -> str:
@@ -53,17 +56,38 @@ def save(name: str, image: np.ndarray) -> None:
     print(f"gallery/{name}", file=sys.stderr)
 
 
+def overview(entries: list[dict[str, Any]]) -> np.ndarray:
+    """Every second pixel of the gallery's pictures that are marked for it."""
+    chosen = [FOLDER / entry["file"] for entry in entries if entry.get("overview")]
+    return grid([np.asarray(Image.open(path).convert("RGB"))[::2, ::2] for path in chosen], OVERVIEW_COLUMNS)
+
+
+def readme(content: dict[str, Any]) -> str:
+    """Text of gallery/README.md: every picture with the command that makes it."""
+    entries = content["picture"]
+    marked = ", ".join(entry["file"] for entry in entries if entry.get("overview"))
+    lines = ["# Gallery", "", "Every picture is synthetic; `make gallery` redraws it from the command beside it.", "",
+             f"## {OVERVIEW_TITLE}", "", f"![{OVERVIEW_TITLE}]({OVERVIEW})", "",
+             f"Every second pixel of {marked}, whose commands stand below, {OVERVIEW_COLUMNS} a row:", "",
+             "```", f"python scripts/gallery.py {OVERVIEW}", "```", ""]
+    for sheet in content["sheet"]:
+        lines += [f"## {sheet['title']}", "", f"![{sheet['title']}]({sheet['file']})", "", "```"]
+        lines += [*sheet["commands"], "```", ""]
+    lines += ["## Single pictures", "", "| picture | the last one of |", "|---|---|"]
+    lines += [f"| [{entry['file']}]({entry['file']}) | `{command_of(entry)}` |" for entry in entries]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     content = tomllib.loads((FOLDER / "gallery.toml").read_text(encoding="utf-8"))
     entries, sheets = content["picture"], content["sheet"]
     wanted = set(sys.argv[1:])
-    unknown = wanted - {entry["file"] for entry in entries + sheets}
+    unknown = wanted - {OVERVIEW, *(entry["file"] for entry in entries + sheets)}
     if unknown:
         print(f"error: {', '.join(sorted(unknown))}: not in gallery/gallery.toml", file=sys.stderr)
         sys.exit(2)
     device = real_device("auto")
     engines: dict[tuple[int, int], EngineLike] = {}
-    drawn: list[np.ndarray] = []
     for entry in entries:
         if wanted and entry["file"] not in wanted:
             continue
@@ -71,22 +95,13 @@ def main() -> None:
         if settings not in engines:
             engines[settings] = real_engine(EngineOptions(*settings, device=device))
         preset = load_preset(entry["preset"]).with_sets(entry.get("set", []))
-        image = engines[settings].render(draw(preset, entry["seed"], entry["index"])).image
-        save(entry["file"], image)
-        if entry.get("overview"):
-            drawn.append(image[::2, ::2])
-    if drawn and not wanted:
-        save("overview.png", grid(drawn, 6))
+        save(entry["file"], engines[settings].render(draw(preset, entry["seed"], entry["index"])).image)
+    if not wanted or OVERVIEW in wanted:
+        save(OVERVIEW, overview(entries))
     for sheet in sheets:
         if not wanted or sheet["file"] in wanted:
             save(sheet["file"], grid([tile for line in sheet["commands"] for tile in pictures(line)], sheet["columns"]))
-    lines = ["# Gallery", "", "Every picture is synthetic; `make gallery` redraws it from the command beside it.", ""]
-    for sheet in sheets:
-        lines += [f"## {sheet['title']}", "", f"![{sheet['title']}]({sheet['file']})", "", "```"]
-        lines += [*sheet["commands"], "```", ""]
-    lines += ["## Single pictures", "", "| picture | the last one of |", "|---|---|"]
-    lines += [f"| [{entry['file']}]({entry['file']}) | `{command_of(entry)}` |" for entry in entries]
-    (FOLDER / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (FOLDER / "README.md").write_text(readme(content), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Imports go one way, and light commands stay light."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ def test_directions(path):
         root = module.split(".")[0]
         if root in ("mitsuba", "drjit"):
             assert part == "physics", f"{path} imports {module}"
-        if root in ("torch", "diffusers", "transformers", "monai", "kornia", "gradio", "ray"):
+        if root in ("torch", "diffusers", "transformers", "monai", "kornia", "ray"):
             assert part not in ("physics", "dataset"), f"{path} imports {module}"
         if part == "hooks" and module.startswith("synthskin.physics"):
             assert not at_top, f"{path} imports {module} at the top"  # strands and artefacts, at the first call
@@ -78,3 +80,14 @@ def test_no_evil_readers():
         assert "pickle" not in {module.split(".")[0] for module, _ in imported(path)}, path
         text = path.read_text(encoding="utf-8")
         assert "allow_pickle=True" not in text, path
+
+
+def test_what_the_doctor_lists_comes_with_an_extra_and_extras_name_each_other():
+    from synthskin.doctor import _EXTRAS
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    brought = {re.match(r"[\w-]+", text)[0] for own in extras.values() for text in own}
+    assert set(_EXTRAS) <= brought
+    named = {name for own in extras.values() for text in own if text.startswith("synthskin[")
+             for name in text[10:-1].split(",")}
+    assert named <= set(extras) and "gradio" not in brought  # there is no web page

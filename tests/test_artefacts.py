@@ -318,6 +318,6 @@ def test_a_stroke_covers_as_much_as_it_is_wide(share, angle_deg):
     """Narrower than a pixel or wider, straight or slanted."""
     frame = Frame(128, 12.8)
     c, s = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
-    line = np.array([[-4.0 * c, -4.0 * s], [4.0 * c, 4.0 * s]]) + (0.013, 0.037)
+    line = np.array([[-4.0 * c, -4.0 * s], [4.0 * c, 4.0 * s]]) + np.array([0.013, 0.037])
     cover = frame.strokes([line], share * frame.pixel_mm)
     assert cover.sum() * frame.pixel_mm**2 == pytest.approx(8.0 * 2 * share * frame.pixel_mm, rel=0.06)

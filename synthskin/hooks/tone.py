@@ -19,7 +19,6 @@ tone would bring (its own rete pattern), a real calibration of the camera. `docs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -28,16 +27,15 @@ from torch import Tensor
 
 from synthskin.conventions import ITA_CLASS_LOWER_DEG
 from synthskin.hooks import regions
-from synthskin.hooks.colour import LUMINANCE, decode, encode, ita_deg, lab, mean_linear
-from synthskin.hooks.tone_table import DOMAIN, ToneTable, load_table
+from synthskin.hooks.colour import LUMINANCE, ita_deg, lab, mean_linear
+from synthskin.hooks.tone_cube import CUBE_OFFSET, build_cube, cube_coordinates, explain, look_up, through_cube
+from synthskin.hooks.tone_table import ToneTable, load_table
 
 ITA_RANGE_DEG: Final = (-60.0, 62.0)  # what the table reaches with room for the correction
 TONE_NAMES: Final = ("fst1", "fst2", "fst3", "fst4", "fst5", "fst6")
 EXPOSURE_SIGMA: Final = 0.25  # log gain common to the channels; by design
 BALANCE_SIGMA: Final = 0.15  # log gain of each channel beside it; by design
 BLOOD_SIGMA: Final = 0.35  # log blood factor of a person's skin; presets vary it by 0.2-0.4
-SKIN_LIMIT: Final = 0.15  # healthy skin's own melanin varies by up to about this log ratio; more counts as added
-OPAQUE: Final = (0.45, 0.9)  # log residual of the brightest channel: from here no skin, and wholly none (glare, paper)
 HEALTHY_LEAST: Final = 0.02  # share of the picture that must be healthy skin; else the brightest pixels stand in for it
 CAST_STEPS: Final = tuple(k / 8 for k in range(9))  # how much of the camera's cast may be kept
 CAST_DELTA: Final = 5.0  # L*a*b* distance that the kept cast may cause on the new skin
@@ -45,7 +43,6 @@ TONE_PRIOR_DEG: Final = (30.0, 35.0)  # ITA of the people photographed; weak, de
 MARGIN: Final = 1  # pixels of the reduced picture between lesion and healthy skin
 FEW: Final = (80, 80)  # pixels on which mean colours are measured
 CHUNK: Final = 4
-_CUBE_OFFSET: Final = 0.055
 
 Masker = Callable[[Tensor], Tensor]
 
@@ -228,22 +225,22 @@ def shift_tone(image: Tensor, found: Regions, goal: Tensor) -> tuple[Tensor, Ten
     """(picture, ITA reached, ITA before, share of the cast kept) of a batch."""
     table = load_table(str(image.device))
     light = uneven_light(regions.reduced(found.filled), found.healthy, image.shape[-2:])
-    flat = (found.filled + _CUBE_OFFSET) / light - _CUBE_OFFSET
+    flat = (found.filled + CUBE_OFFSET) / light - CUBE_OFFSET
     skin = mean_linear(F.interpolate(flat, FEW), F.interpolate(found.healthy, FEW))
     tone, blood, gain = fit_skin(table, skin)
     new_tone, cast = find_tone(table, goal, blood, gain)
     kept = (gain ** cast[:, None]) ** (1 / 2.4)
-    source = _cube_coordinates(flat, gain ** (1 / 2.4))
+    source = cube_coordinates(flat, gain ** (1 / 2.4))
     explained = explain(table, tone)
     few = tuple(F.interpolate(x, FEW) for x in (source.movedim(-1, 1), light, found.healthy))
     spots = few[0].movedim(1, -1)
     cube = build_cube(table, explained[:1], new_tone)
-    now = (_look_up(cube, spots) + _CUBE_OFFSET) * kept[:, :, None, None] * few[1] - _CUBE_OFFSET
+    now = (look_up(cube, spots) + CUBE_OFFSET) * kept[:, :, None, None] * few[1] - CUBE_OFFSET
     # the tone is judged on the picture, where pixels are not all alike; nodes lie 5 degrees apart
     step = (goal - ita_deg(mean_linear(now.clamp(0, 1), few[2]))) / 5.0
     new_tone = (new_tone - step.nan_to_num().clamp(-4, 4)).clamp(0, table.tones - 1)
     cube = build_cube(table, explained, new_tone)
-    shifted = (_through(cube, source, found.lesion) + _CUBE_OFFSET) * (kept[:, :, None, None] * light) - _CUBE_OFFSET
+    shifted = (through_cube(cube, source, found.lesion) + CUBE_OFFSET) * (kept[:, :, None, None] * light) - CUBE_OFFSET
     shifted = _put_back(image, found, shifted).clamp(0, 1)
     before, after = (ita_deg(mean_linear(F.interpolate(x, FEW), few[2])) for x in (image, shifted))
     return shifted, after, before, cast
@@ -251,10 +248,10 @@ def shift_tone(image: Tensor, found: Regions, goal: Tensor) -> tuple[Tensor, Ten
 
 def uneven_light(image: Tensor, healthy: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Smooth grey factor (n, 1, h, w) on encoded values: a plane and a bowl through log luminance of the skin."""
-    luma = (image * image.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True) + _CUBE_OFFSET  # to the power 2.4
+    luma = (image * image.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True) + CUBE_OFFSET  # to the power 2.4
     weight = regions.reduced(healthy, 32)
     size = weight.shape[-2:]
-    log = 2.4 * (regions.reduced(luma * healthy, 32) / weight.clamp_min(1e-3)).clamp_min(_CUBE_OFFSET).log()
+    log = 2.4 * (regions.reduced(luma * healthy, 32) / weight.clamp_min(1e-3)).clamp_min(CUBE_OFFSET).log()
     w = weight.flatten(1)
     total = w.sum(1, keepdim=True).clamp_min(1e-3)
     mean = (w * log.flatten(1)).sum(1, keepdim=True) / total
@@ -313,119 +310,11 @@ def find_tone(table: ToneTable, goal: Tensor, blood: Tensor, gain: Tensor) -> tu
     return tones[where[best, every]], shares[best, 0, 0, 0]
 
 
-def _cube_coordinates(flat: Tensor, scale: Tensor) -> Tensor:
-    """Positions (n, h, w, 3) in [-1, 1] of encoded colours with the gains (as powers 1/2.4) taken off."""
-    free = (flat + _CUBE_OFFSET) / scale[:, :, None, None] - _CUBE_OFFSET
-    return free.movedim(1, -1) * (2 / DOMAIN) - 1
-
-
-class Explained(NamedTuple):
-    """The cube's colours explained on the old skin by one rule (healthy skin's or the lesion's); (n, k) or (n, k, 3).
-
-    share        of the tone's own melanin that is more than the mean (goes with the new tone's melanin)
-    added_um     melanin added to it in absolute amount
-    log_ratio    0, or under it where there is less melanin than the mean
-    log_blood, log_rest (residual factor), contrast (mean |log| against bare skin)
-    opaque       1 where the colour is brighter than skin can be; it is left as it is: `linear` (k, 3)
-    """
-
-    share: Tensor
-    added_um: Tensor
-    log_ratio: Tensor
-    log_blood: Tensor
-    log_rest: Tensor
-    contrast: Tensor
-    opaque: Tensor
-    linear: Tensor
-
-
-@cache
-def _cube_colours(nodes: int, device: str) -> tuple[Tensor, Tensor]:
-    """Linear colours (k, 3) of the cube, red slowest, and their logs."""
-    axis = torch.linspace(0, DOMAIN, nodes, device=device)
-    linear = decode(torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3))
-    return linear, linear.clamp_min(5e-4).log()
-
-
-def explain(table: ToneTable, tone: Tensor) -> list[Explained]:
-    """The cube's colours on skin of `tone` (n,), by the rule of healthy skin and by that of lesions."""
-    linear, log_rgb = _cube_colours(table.nodes, str(tone.device))
-    pigment, log_blood = table.explain(tone)
-    log_ratio, added = table.split(pigment)
-    melanin = table.melanin(tone)[:, None]
-    bare = table.colour(tone, tone.new_tensor(float(table.bare)), tone.new_zeros(1))[:, None]
-    rules = []
-    for limit in (SKIN_LIMIT, 0.0):
-        own, ratio = torch.zeros_like(added), log_ratio
-        if limit:
-            own = limit * torch.tanh(torch.log1p(added / melanin) / limit)
-            ratio = limit * torch.tanh(log_ratio / limit)
-        share = torch.expm1(own)
-        before = table.colour(tone[:, None], table.join(ratio, added), log_blood)
-        rest = log_rgb - before
-        opaque = ((rest.amax(-1, keepdim=True) - OPAQUE[0]) / (OPAQUE[1] - OPAQUE[0])).clamp(0, 1)
-        contrast = (before - bare).abs().mean(-1)
-        rules.append(Explained(share, added - share * melanin, ratio, log_blood, rest, contrast, opaque, linear))
-    return rules
-
-
-def build_cube(table: ToneTable, rules: list[Explained], new_tone: Tensor) -> Tensor:
-    """(rules, n, 3, k, k, k), axes blue, green, red: encoded colour on the new skin by each rule."""
-    melanin = table.melanin(new_tone)[:, None]
-    bare = table.colour(new_tone, new_tone.new_tensor(float(table.bare)), new_tone.new_zeros(1))[:, None]
-    sides = []
-    for seen in rules:
-        pigment = table.join(seen.log_ratio, seen.added_um + seen.share * melanin)
-        after = table.colour(new_tone[:, None], pigment, seen.log_blood)
-        # where the new tone hides part of the lesion it hides as much of what the model could not explain of it
-        fade = (((after - bare).abs().mean(-1) + 0.15) / (seen.contrast + 0.15)).clamp(0.3, 1)[..., None]
-        skin = torch.exp(after + fade * seen.log_rest.clamp_max(OPAQUE[1]))
-        sides.append(encode(skin + (seen.linear - skin) * seen.opaque))
-    n, k = len(new_tone), table.nodes
-    return torch.stack(sides).reshape(-1, n, k, k, k, 3).permute(0, 1, 5, 4, 3, 2).contiguous()
-
-
-def _look_up(cube: Tensor, at: Tensor) -> Tensor:
-    """Encoded colours (n, 3, h, w) of the first rule at positions (n, h, w, 3), trilinear.
-
-    Two bilinear look-ups on the cube's slices laid under each other: PyTorch has these vectorised on the CPU, those in
-    three dimensions not.
-    """
-    n, _, k = cube.shape[1:4]
-    slices = cube[0].reshape(n, 3, k * k, k)
-    red, green, blue = (at.unbind(-1)[0], *((x.clamp(-1, 1) + 1) * (0.5 * (k - 1)) for x in at.unbind(-1)[1:]))
-    low = blue.floor().clamp_max(k - 2)
-    row = (low * k + green) * (2 / (k * k - 1)) - 1
-    found = [
-        F.grid_sample(slices, torch.stack([red, y], -1), padding_mode="border", align_corners=True)
-        for y in (row, row + 2 * k / (k * k - 1))
-    ]
-    return torch.lerp(found[0], found[1], (blue - low)[:, None])
-
-
-def _through(cube: Tensor, at: Tensor, lesion: Tensor) -> Tensor:
-    """Encoded colours (n, 3, h, w): healthy skin's rule, and the lesion's where there is lesion."""
-    result = _look_up(cube, at)
-    for i in range(len(at)):
-        there = lesion[i, 0] > 0.004
-        if there.any():  # only the box around it
-            (y0, y1), (x0, x1) = (_ends(there.any(dim)) for dim in (1, 0))
-            box = (slice(i, i + 1), slice(None), slice(y0, y1), slice(x0, x1))
-            other = _look_up(cube[1:, i : i + 1], at[i : i + 1, y0:y1, x0:x1])
-            result[box] = torch.lerp(result[box], other, lesion[i : i + 1, :, y0:y1, x0:x1])
-    return result
-
-
-def _ends(line: Tensor) -> tuple[int, int]:
-    where = line.nonzero()
-    return int(where[0, 0]), int(where[-1, 0]) + 1
-
-
 def _put_back(image: Tensor, found: Regions, shifted: Tensor) -> Tensor:
     """Hair over the new skin (thin hair lets it shine through, thick hair stays as it was), and the black surround."""
     if found.hair.any():
-        ratio = ((image + _CUBE_OFFSET) / (found.filled + _CUBE_OFFSET)).clamp_max(1)
-        through = (shifted + _CUBE_OFFSET) * ratio - _CUBE_OFFSET
+        ratio = ((image + CUBE_OFFSET) / (found.filled + CUBE_OFFSET)).clamp_max(1)
+        through = (shifted + CUBE_OFFSET) * ratio - CUBE_OFFSET
         opaque = found.hair * ((0.75 - ratio.mean(1, keepdim=True)) / 0.3).clamp(0, 1)
         shifted = through + (image - through) * opaque
     if found.surround.any():

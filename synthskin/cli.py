@@ -44,7 +44,7 @@ _NO_FAULT_OF_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno
                      errno.ELOOP, errno.ENOTDIR)
 #: What extras bring: where one is missing, the command that needs it says so.
 _OF_EXTRAS = ("torch", "monai", "safetensors", "sklearn", "onnx", "onnxruntime", "diffusers", "transformers", "peft",
-              "accelerate", "tensorboard", "kornia", "torchmetrics", "ray", "pyarrow", "pycocotools")
+              "accelerate", "tensorboard", "torchmetrics", "ray", "pyarrow", "pycocotools")
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of a data set.")]
 
 

@@ -15,7 +15,7 @@ from synthskin.physics.llvm import ADVICE, ENV, DeviceError, cuda_driver, list_l
 
 _CORE: Final = ("mitsuba", "drjit", "numpy", "scipy", "scikit-image", "trimesh", "pyoidn", "colour-science",
                 "pydantic", "typer", "rich", "pillow")
-_EXTRAS: Final = ("torch", "diffusers", "transformers", "peft", "monai", "kornia", "torchmetrics", "ray")
+_EXTRAS: Final = ("torch", "diffusers", "transformers", "peft", "monai", "torchmetrics", "ray")
 SPEED_SECONDS: Final = 10.0
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_study import CLASSES, MASKS, refused, rows, run
+from test_study import CLASSES, MASKS, refused, run
+from test_study_groups import rows
 
 from synthskin.bias import groups, study_data, study_file
 from synthskin.bias.study_report import _apart

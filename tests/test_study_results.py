@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from test_study import CLASSES, MASKS, rows
+from test_study import CLASSES, MASKS
+from test_study_groups import rows
 
 from synthskin.bias import groups, study_data, study_file
 from synthskin.bias.errors import BiasError

@@ -13,15 +13,13 @@ from typing import Final
 
 from synthskin.conventions import ARTEFACTS
 from synthskin.draw import hash_uniform
-from synthskin.facts import Facts
+from synthskin.facts import LEAST_HAIR_SHARE, Facts
 from synthskin.files import write_whole
 
 #: Words for ITA classes 1..6 (Chardon 1991; Del Bino & Bernerd 2013).
 TONE_WORDS: Final = ("very light", "light", "intermediate", "tan", "brown", "dark")
 #: Below this share of the mask that shows on the actual skin the caption calls the lesion barely visible.
 BARELY_VISIBLE_SHARE: Final = 0.25
-#: Hair is spoken of where it stands out on this share of the picture.
-LEAST_HAIR_SHARE: Final = 0.0005
 #: Question of the ABCDE rule: larger than 6 mm (Abbasi et al. 2004).
 LARGE_MM: Final = 6.0
 

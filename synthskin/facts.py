@@ -24,8 +24,12 @@ LEAST_LESION_SHARE: Final = 5e-5
 SHOWN_SHARE: Final = 0.7
 #: Structures that differ from the lesion without them by less (CIEDE2000, `attributes_delta_e`) are not spoken of.
 BARELY_SEEN_DELTA_E: Final = 1.0
-#: Hair is spoken of where it differs from the skin beside it by this much of the sRGB range.
+#: Hair is seen where it differs from the skin beside it by this much of the sRGB range.
 SEEN_HAIR: Final = 0.04
+#: It is said to be there where it is seen on this share of the picture, and on as much it differs by so many standard
+#: deviations of the skin beside, whose own colours (ink, structures, borders) pass for hair else.
+LEAST_HAIR_SHARE: Final = 0.0005
+OUTSTANDING: Final = 2.0
 #: Diagnoses of this status are a wish or a guess, not known of the picture, and are not spoken of.
 NOT_KNOWN: Final = ("requested", "predicted")
 #: Artefacts through which nothing is seen, from the skin to the eye; what comes later hides them too.
@@ -56,7 +60,8 @@ class Facts:
     across_mm     float / None   longest diameter of the lesion; None without a lesion or a scale, or where it is hidden
     cut           bool           what is in view of the lesion reaches the edge of the picture
     covered       bool           part of the lesion is hidden by what lies over it
-    hair_share    float / None   share of the picture where hair is seen; 0 too where it stands out nowhere
+    hair_share    float / None   share of the picture where hair is seen; 0 too where it stands out nowhere, None where
+                                 that is not known
     hairless      bool           there is no hair at all
     lesions       int            lesions that are told apart
     counted       bool           each of them is likely to show, so that their number may be told
@@ -134,7 +139,7 @@ class Facts:
             unsaid=(*hidden, *(name for name in row["artefacts"] if name not in artefacts)),
             artefacts=artefacts,
             ink=_INK_WORDS.get(str(drawn.get("ink_colour")), "") if isinstance(drawn, dict) else "",
-            hair_share=None if hair is None else seen_hair(sample.image, np.where(open_view, hair, np.uint8(0))),
+            hair_share=None if hair is None else seen_hair(sample.image, hair, ~open_view),
             hairless=hair is not None and not hair.any(),
             lesions=len(seen),
             counted=mask is None or (all_in_view and _all_show(row["boxes"], row["visible_delta_e"], mask.size)),
@@ -218,26 +223,37 @@ def _all_show(boxes: Sequence[Sequence[float]], visible: float | None, picture_p
                 and areas[0] >= LEAST_LESION_SHARE * picture_px)
 
 
-def seen_hair(image: NDArray[np.uint8], hair: NDArray[np.uint8]) -> float:
-    """Share of the picture (h, w, 3) where hair (h, w) stands out from the skin beside it.
+def seen_hair(image: NDArray[np.uint8], hair: NDArray[np.uint8], hidden: Mask | None = None) -> float | None:
+    """Share of the picture (h, w, 3) where hair (h, w) stands out from the skin beside it; None where nobody can say.
 
     Vellus and blond hair on light skin and black hair on dark skin have a mask and are not seen. Where no skin is left
-    to compare with, hair counts as seen. The skin beside is a mean of blocks, blurred by 2 % of the side.
+    to compare with, hair counts as seen. The skin beside is a mean of blocks, blurred by 2 % of the side; pixels that
+    are `hidden` (h, w) belong neither to it nor to the hair. None: some differs, but no more than that skin itself
+    does (benchmarks/seen_hair.py).
     """
-    strands = hair > 0
+    bare, strands = hair == 0, hair > 0
+    if hidden is not None:
+        bare, strands = bare & ~hidden, strands & ~hidden
     if not strands.any():
         return 0.0
     height, width = hair.shape
     block = max(1, height // 64)
-    skin = np.dstack([image, np.full_like(hair, 255)]).astype(np.float32) / 255 * ~strands[..., None]
+    rgb = image.astype(np.float32) / 255
+    skin = np.dstack([rgb, (rgb**2).sum(axis=2), np.ones_like(hair, np.float32)]) * bare[..., None]
     skin = np.pad(skin, ((0, -height % block), (0, -width % block), (0, 0)))
-    blocks = skin.reshape(skin.shape[0] // block, block, skin.shape[1] // block, block, 4).mean(axis=(1, 3))
+    blocks = skin.reshape(skin.shape[0] // block, block, skin.shape[1] // block, block, 5).mean(axis=(1, 3))
     sigma = max(1.5, 0.02 * height) / block
     blocks = gaussian_filter(blocks, (sigma, sigma, 0))
     y, x = np.nonzero(strands)
     near = blocks[y // block, x // block]
-    apart = np.linalg.norm(image[y, x] / np.float32(255) - near[:, :3] / np.maximum(near[:, 3:], 1e-3), axis=1)
-    return float(((apart >= SEEN_HAIR) | (near[:, 3] < 1e-3)).sum() / hair.size)
+    mean, squares = np.split(near[:, :4] / np.maximum(near[:, 4:], 1e-3), [3], axis=1)
+    scatter = np.sqrt(np.maximum(squares[:, 0] - (mean**2).sum(axis=1), 0))
+    apart = np.linalg.norm(rgb[y, x] - mean, axis=1)
+    alone = near[:, 4] < 1e-3
+    seen = (apart >= SEEN_HAIR) | alone
+    share = float(seen.sum() / hair.size)
+    outstanding = seen & ((apart >= OUTSTANDING * scatter) | alone)
+    return share if share < LEAST_HAIR_SHARE or outstanding.sum() >= LEAST_HAIR_SHARE * hair.size else None
 
 
 def _seen(

@@ -190,6 +190,29 @@ def test_hair_is_spoken_of_where_it_is_seen():
     assert not known & set(told)
 
 
+def test_hair_that_the_skin_hides_by_its_own_colours_is_neither_there_nor_absent():
+    """Strands of the skin's own colour over ink, over a network, beside a sticker; black ones there are hair."""
+    flat = np.full((64, 64, 3), 190, np.uint8)
+    hair = np.zeros((64, 64), np.uint8)
+    hair[:, ::8] = 255
+    inked, net = flat.copy(), flat.copy()
+    inked[:30] = (90, 60, 150)
+    net[20:44:4], net[:, 22:42:4] = 150, 150
+    for image in (inked, net):
+        own = replace(RENDERED, image=image, hair=hair)
+        assert facts(own).hair_share is None and "hair" not in plain(own)
+        assert not any("hair" in question for question in answers(facts(own)))
+        dark = image.copy()
+        dark[hair > 0] = 10
+        assert "with much hair" in plain(replace(own, image=dark))
+    sticker = np.zeros_like(hair)
+    sticker[:, 34:] = 255
+    stuck = flat.copy()
+    stuck[sticker > 0] = (250, 220, 20)
+    beside = replace(RENDERED, image=stuck, hair=hair, artefacts={"colour_patch": sticker})
+    assert "no hair in view" in plain(beside)
+
+
 @pytest.mark.parametrize("status", ["requested", "predicted"])
 def test_a_diagnosis_that_is_a_wish_or_a_guess_is_not_spoken_of(status):
     """Neither by the caption nor by the questions; a lesion that is seen is a lesion all the same."""

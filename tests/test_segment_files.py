@@ -109,7 +109,7 @@ def damaged(path, how):
 def test_a_bad_picture_leaves_nothing_half_written_or_is_left_out(model, pictures, tmp_path, how, why):
     seg, bad = load_segmenter(model, "cpu"), damaged(pictures / "p2.png", how)
     out = tmp_path / "new/out"
-    with pytest.raises(SegmentError, match=rf"p2\.png: .*{why}.*--skip-bad leaves it out; no mask was kept"):
+    with pytest.raises(SegmentError, match=rf"p2\.png: .*{why}.*--skip-bad leaves it out; no mask was added"):
         predict_files(seg, [pictures], out, batch=1)
     assert not (tmp_path / "new").exists()
     (tmp_path / "empty").mkdir()

@@ -160,7 +160,7 @@ class _BadPictureError(SegmentError):
 
 def _bad(path: Path, why: Exception, more: int = 0) -> _BadPictureError:
     others = f" ({more} more are bad)" if more > 1 else " (another is bad)" if more else ""
-    return _BadPictureError(f"{path}: {why}{others}; mend it, or --skip-bad leaves it out; no mask was kept")
+    return _BadPictureError(f"{path}: {why}{others}; mend it, or --skip-bad leaves it out; no mask was added")
 
 
 def _load(path: Path) -> NDArray[np.uint8]:

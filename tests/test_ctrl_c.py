@@ -15,6 +15,7 @@ from segment_sets import make_set
 from synthskin import cli
 from synthskin.cli_interrupt import kept
 from synthskin.physics.llvm import DeviceError, resolve_device
+from synthskin.uninterrupted import uninterrupted
 
 ENDLESS = ("--steps", "1000000")
 
@@ -104,6 +105,43 @@ def test_a_study_keeps_its_renders(tmp_path):
         pytest.skip(str(error))
     found = interrupted(tmp_path, "study", "confounders", "--small", "--out", "s", at="rendering ")
     check(found, "interrupted: finished renders and trainings are kept in s; the same command again continues")
+
+
+IMPORT = """
+import sys
+from synthskin import cli
+from synthskin.physics import render
+render.resolve_device = lambda device: "llvm"
+sys.path.insert(0, sys.argv[1])
+def examine(*arguments, **options):
+    render.backend("llvm")
+from synthskin import doctor
+doctor.examine = examine
+cli.main(["doctor"])
+"""
+
+
+def test_libraries_in_cpp_are_not_cut_while_they_load(tmp_path):
+    """They answer Ctrl-C by errors of their own (NameError, SystemError), which no command expects."""
+    (tmp_path / "drjit.py").write_text(
+        "import os, signal, sys\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n    raise NameError('_drjit_ext') from None\n")
+    (tmp_path / "mitsuba.py").write_text("def set_variant(name):\n    pass\n")
+    found = subprocess.run([sys.executable, "-c", IMPORT, tmp_path], capture_output=True, text=True, timeout=120, env={
+        **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    assert (found.returncode, found.stderr) == (130, "interrupted: the same command again begins anew\n")
+
+
+def test_a_process_that_ignores_ctrl_c_goes_on_to():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_commands_without_a_line_of_their_own(capsys, monkeypatch):

@@ -43,7 +43,8 @@ def test_directions(path):
             if part in ("cli.py", "run"):
                 assert not at_top, f"{path} imports {module} at the top"
         if part == "physics" and module.startswith("synthskin."):
-            assert module.split(".")[1] in ("physics", "record", "conventions"), f"{path} imports {module}"
+            leaves = ("physics", "record", "conventions", "uninterrupted")
+            assert module.split(".")[1] in leaves, f"{path} imports {module}"
         if part in ("record.py", "conventions.py") and root == "synthskin":
             assert module.split(".")[1] == "conventions", f"{path} imports {module}"
 

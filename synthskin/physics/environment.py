@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from synthskin.uninterrupted import uninterrupted
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 ROWS, COLUMNS = 32, 64  # directions of a room: 5.6 degrees, a third of the specular lobe of skin
@@ -94,7 +96,8 @@ def read_room(mi: Any, path: Path, azimuth_deg: float = 0.0) -> Room:
 
 def check_azimuths(path: Path, azimuths_deg: Sequence[tuple[float, float]]) -> None:
     """Raises EnvironmentMapError where the light of a panorama misses the skin at an azimuth in [(low, high), ...]."""
-    import mitsuba as mi  # reading a bitmap needs neither device nor variant
+    with uninterrupted():
+        import mitsuba as mi  # reading a bitmap needs neither device nor variant
 
     shown = f"--environment {path}"
     cells = _averaged(_read_pixels(mi, path, shown), shown)

@@ -20,6 +20,7 @@ from synthskin.physics.llvm import resolve_device
 from synthskin.physics.scene import SceneSpec, TissueGrid
 from synthskin.physics.tissue_columns import COARSE_MIX
 from synthskin.record import Skin
+from synthskin.uninterrupted import uninterrupted
 
 F32 = NDArray[np.float32]
 HAIR_RASTER = 1024
@@ -44,10 +45,11 @@ def mixed(seed: int) -> int:
 def backend(device: str = "auto", threads: int = 0) -> tuple[Any, Any, str]:
     """(mitsuba, drjit, 'cuda' or 'llvm'); chooses libLLVM before Dr.Jit loads. Raises DeviceError."""
     name = resolve_device(device)
-    import drjit as dr
-    import mitsuba as mi
+    with uninterrupted():  # Ctrl-C within these imports ends in errors of their own
+        import drjit as dr
+        import mitsuba as mi
 
-    mi.set_variant("cuda_ad_rgb" if name == "cuda" else "llvm_ad_rgb")
+        mi.set_variant("cuda_ad_rgb" if name == "cuda" else "llvm_ad_rgb")
     if threads:
         dr.set_thread_count(threads)
     _register(mi, dr)

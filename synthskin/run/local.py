@@ -7,7 +7,6 @@ cannot be made, memory that is full, a folder that cannot be written.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import queue
@@ -24,6 +23,7 @@ from synthskin.dataset.encode import EncodedSample
 from synthskin.dataset.writer import DatasetWriter
 from synthskin.run.one import encode_one, hits_all, reason_of, render_one, write_one
 from synthskin.run.request import EngineFactory, EngineLike, EngineOptions, Failed, Finished, RunError, RunRequest
+from synthskin.uninterrupted import uninterrupted
 
 #: Samples after which a worker process is replaced, so that no leak of a library can add up.
 RECYCLE_AFTER: Final = 300
@@ -186,19 +186,3 @@ def _watch_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is through, then raise it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if caught:
-        raise KeyboardInterrupt

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from synthskin import __version__
 from synthskin.dataset.writer import DatasetWriter
-from synthskin.run.local import RECYCLE_AFTER, uninterrupted
+from synthskin.run.local import RECYCLE_AFTER
 from synthskin.run.one import encode_one, reason_of, render_one, write_one
 from synthskin.run.request import (
     BASE_BYTES,
@@ -34,6 +34,7 @@ from synthskin.run.request import (
     RunError,
     RunRequest,
 )
+from synthskin.uninterrupted import uninterrupted
 
 ATTEMPTS: Final = 3
 #: Seconds without a finished sample after which the cluster is asked whether it still has what a task needs.

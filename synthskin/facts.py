@@ -63,7 +63,7 @@ class Facts:
     hair_share    float / None   share of the picture where hair is seen; 0 too where it stands out nowhere, None where
                                  that is not known
     hairless      bool           there is no hair at all
-    lesions       int            lesions that are told apart
+    lesions       int            lesions that are told apart, of which something is in view
     counted       bool           each of them is likely to show, so that their number may be told
     perhaps_none  bool           neither a lesion nor its absence is known: healthy skin was requested or predicted, or
                                  next to nothing of the lesion is in view
@@ -112,7 +112,7 @@ class Facts:
             sample.artefacts.get(name), ~_covered(sample, _over(name))) >= IN_VIEW["artefact"])
         known = row["diagnosis_status"] not in NOT_KNOWN
         diagnosis, benign = (row["diagnosis"], row["benign_malignant"]) if known else (None, None)
-        seen, all_in_view = _in_view_lesions(sample, open_view)
+        seen, lesions = _in_view_lesions(sample, open_view)
         region = isinstance(camera, dict) and camera.get("view") == "region"
         if row["bbox"] and not lesion.seen:
             diagnosis, benign = None, None
@@ -141,8 +141,9 @@ class Facts:
             ink=_INK_WORDS.get(str(drawn.get("ink_colour")), "") if isinstance(drawn, dict) else "",
             hair_share=None if hair is None else seen_hair(sample.image, hair, ~open_view),
             hairless=hair is not None and not hair.any(),
-            lesions=len(seen),
-            counted=mask is None or (all_in_view and _all_show(row["boxes"], row["visible_delta_e"], mask.size)),
+            lesions=lesions,
+            counted=mask is None or (len(seen) == len(row["lesions"])
+                                     and _all_show(row["boxes"], row["visible_delta_e"], mask.size)),
             perhaps_none=(not known and row["diagnosis"] == HEALTHY) or (bool(row["bbox"]) and not lesion.seen),
         )
 
@@ -161,6 +162,9 @@ def _lesion(sample: Sample, open_view: Mask, view_mm: object) -> _Lesion:
     if not row["bbox"] or mask is None:
         return _Lesion(bool(row["bbox"]))
     whole = mask > 0
+    if sample.instances is not None and len(row["lesions"]) > 1:  # one that is hidden cuts or covers no other
+        shown = np.flatnonzero(np.insert(_shares_in_view(sample, open_view) >= TRACE_SHARE, 0, False))
+        whole &= np.isin(sample.instances, shown)
     part = whole & open_view
     share = float(part.sum() / max(int(whole.sum()), 1))
     if share < TRACE_SHARE:
@@ -199,16 +203,23 @@ def _in_view(mask: NDArray[np.uint8] | None, open_view: Mask) -> float:
     return float((mask[open_view] > 0).sum() / (mask > 0).sum())
 
 
-def _in_view_lesions(sample: Sample, open_view: Mask) -> tuple[list[str], bool]:
-    """Diagnoses of the lesions that are in view, and whether that are all."""
+def _shares_in_view(sample: Sample, open_view: Mask) -> NDArray[np.float64]:
+    """Share of each lesion that is in view; 1 of one that has no pixel."""
+    assert sample.instances is not None
+    least = len(sample.row["lesions"]) + 1
+    whole, part = (np.bincount(labels.ravel(), minlength=least)[1:least]
+                   for labels in (sample.instances, sample.instances[open_view]))
+    return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)
+
+
+def _in_view_lesions(sample: Sample, open_view: Mask) -> tuple[list[str], int]:
+    """Diagnoses of the lesions that are in view, and how many lesions there are of which something is."""
     kinds: list[str] = sample.row["lesions"]
     if sample.instances is None or len(kinds) < 2:
-        return kinds, True
-    whole = np.bincount(sample.instances.ravel(), minlength=len(kinds) + 1)[1:]
-    part = np.bincount(sample.instances[open_view].ravel(), minlength=len(kinds) + 1)[1:]
-    found = [kind for kind, all_px, seen_px in zip(kinds, whole, part, strict=False)
-             if seen_px >= IN_VIEW["lesion"] * all_px]
-    return found, len(found) == len(kinds)
+        return kinds, len(kinds)
+    shares = _shares_in_view(sample, open_view)
+    found = [kind for kind, share in zip(kinds, shares, strict=True) if share >= IN_VIEW["lesion"]]
+    return found, int((shares >= TRACE_SHARE).sum())
 
 
 def _all_show(boxes: Sequence[Sequence[float]], visible: float | None, picture_px: int) -> bool:

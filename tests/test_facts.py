@@ -104,6 +104,23 @@ def test_lesions_behind_a_sticker_are_not_counted():
     assert "melanoma" not in caption(of, varied=False) and "lesions" in caption(of, varied=False)
 
 
+def test_a_hidden_lesion_neither_cuts_nor_covers_the_one_in_view():
+    """Half behind a sticker at the edge it is one of several; behind it altogether, the other one stands alone."""
+    labels = np.zeros_like(RENDERED.mask)
+    labels[8:20, 8:20], labels[52:64, 30:42] = 1, 2
+    row = make_sample(RECORD, RENDERED).row | {
+        "lesions": ["MEL", "NV"], "boxes": [[8, 8, 12, 12], [30, 52, 12, 12]], "bbox": [8, 8, 34, 56],
+        "visible_delta_e": 1.0, "diagnosis": "MEL", "benign_malignant": "malignant", "attributes": []}
+    full = Sample(row, RENDERED.image, np.where(labels, 255, 0).astype(np.uint8), instances=labels)
+    some = Facts.of(replace(full, artefacts={"colour_patch": covering(slice(50, 60), slice(20, 60))}))
+    assert (some.lesions, some.counted, some.diagnosis) == (2, False, "MEL")
+    assert "lesions, among them a melanoma" in caption(some, varied=False)
+    assert not any("edge" in question or "diagnosis" in question for question in answers(some))
+    alone = Facts.of(replace(full, artefacts={"colour_patch": covering(slice(50, 64), slice(20, 60))}))
+    assert (alone.lesions, alone.cut, alone.covered, alone.diagnosis) == (1, False, False, "MEL")
+    assert "a melanoma " in caption(alone, varied=False) and "hidden" not in caption(alone, varied=False)
+
+
 def test_renders_behind_a_narrow_view_say_so():
     """Masks as they are drawn: what goes on behind the round view or a sticker is not cut there."""
     preset = PRESET.with_sets(["artefacts.dark_corner=1", "artefacts.dark_corner_radius=0.72"])

@@ -5,6 +5,12 @@
         --set hair.vellus_count=0 --set artefacts.thick_hair=0 --set artefacts.thin_hair=0
     python benchmarks/seen_hair.py out/hair out/bald [out/hair-2 out/bald-2 ...]
 
+The figure of docs/variation.md is of five such pairs of 128 pixels: isic_like --n 40 --seed 21, and --seed 31; clinical
+--n 20 --seed 32 --set artefacts.ink=1; isic_like --n 25 --seed 14 --set hair.count=0 with artefacts.dark_corner=1, its
+dark_corner_radius=0.5..0.9 and colour_patch=1; isic_like --n 30 --seed 11 with artefacts.dark_corner=1,
+dark_corner_radius=0.6..1.2, ruler=1, ruler_style=paper, ruler_offset=0.2..0.9, colour_patch=1, ink=1, gel_bubble=1,
+blur=1, blur_um=5..200, glare=1.
+
 Hair is in a picture where it changes LEAST_HAIR_SHARE of it or more, in view, by SEEN_HAIR or more.
 """
 

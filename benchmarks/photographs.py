@@ -17,6 +17,7 @@ import csv
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -35,6 +36,7 @@ def diagnosis_of(record: dict[str, str]) -> str | None:
 
 def prepare(download: Path, out: Path, short_side: int, by_class: bool) -> dict[str, int]:
     """Write the pictures and their metadata.jsonl; returns how many of each diagnosis, and how many were left out."""
+    out.mkdir(parents=True)
     lines, counts = [], {"MEL": 0, "NV": 0, "left out": 0}
     with open(download / "metadata.csv", newline="", encoding="utf-8") as table:
         records = sorted(csv.DictReader(table), key=lambda record: record["isic_id"])
@@ -68,12 +70,16 @@ def main() -> None:
     asked = parser.parse_args()
     if not (asked.download / "metadata.csv").is_file():
         parser.error(f"{asked.download}: holds no metadata.csv; give the folder of `isic image download`")
+    if asked.short_side < 1:
+        parser.error(f"--short-side {asked.short_side}: 1 pixel or more is needed")
     if asked.out.exists():
         parser.error(f"{asked.out}: is there already; give a new folder")
-    try:
-        counts = prepare(asked.download, asked.out, asked.short_side, asked.by_class)
-    except DatasetError as error:
-        sys.exit(f"{asked.download}: {error}")
+    with tempfile.TemporaryDirectory(dir=asked.out.absolute().parent, prefix=".photographs-") as half:
+        try:
+            counts = prepare(asked.download, Path(half) / "out", asked.short_side, asked.by_class)
+        except DatasetError as error:
+            sys.exit(f"{asked.download}: {error}")
+        (Path(half) / "out").rename(asked.out)
     print(", ".join(f"{number} {name}" for name, number in counts.items()) + f" in {asked.out}")
 
 

@@ -49,6 +49,15 @@ def test_another_audit_is_refused_and_its_report_stays(options, part, made, caps
     assert content(out) == before
 
 
+def test_its_own_sets_given_as_renders_do_not_take_its_place(made, capsys):
+    _, out, whole = made
+    before = content(out)
+    capsys.readouterr()
+    assert command(*whole[:whole.index("--causes")], "--renders", out / "renders") == 2
+    assert "holds an audit that rendered its sets itself; give its own settings" in capsys.readouterr().err
+    assert content(out) == before
+
+
 def test_another_threshold_is_refused(made, preprocess, capsys):  # noqa: F811
     _, out, whole = made
     before = content(out)

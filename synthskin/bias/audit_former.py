@@ -84,8 +84,11 @@ def check_pictures(out: Path, asked: Mapping[str, Any], judged: Mapping[str, Jud
 
 
 def _check_settings(out: Path, old: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    if asked.get("renders"):
-        return  # the sets themselves are compared
+    if asked.get("renders"):  # the sets themselves are compared
+        if not old.get("renders"):
+            raise BiasError(f"{out}: holds an audit that rendered its sets itself; "
+                            + _ALLOWED.format("its own settings without --renders"))
+        return
     if old.get("renders"):
         raise BiasError(f"{out}: holds an audit of sets that were given; "
                         + _ALLOWED.format(f"--renders {_words(old['renders'])}"))

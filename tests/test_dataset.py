@@ -15,6 +15,7 @@ from synthskin.dataset.encode import npz_bytes, png_bytes, read_npz, read_png
 from synthskin.dataset.format import ROW_KEYS, DatasetError, check_row, empty_row, encode_row, parse_row
 from synthskin.dataset.preview import write_preview
 from synthskin.dataset.reader import open_dataset, read_rows, safe_path, validate
+from synthskin.facts import Facts
 from synthskin.preset import load_preset
 from synthskin.run import EngineOptions, RunRequest, render_run
 
@@ -74,10 +75,11 @@ def test_samples_load_and_pictures_say_they_are_synthetic(made):
 
 
 def test_captions_are_true(made):
-    for row in read_rows(made):
+    for sample in open_dataset(made):
+        row = sample.row
         assert row["caption"].endswith(".") and "\n" not in row["caption"]
         assert any(word in row["caption"] for word in LESIONS["NV"]) == (row["diagnosis"] == "NV")
-        assert "hair" in row["caption"]
+        assert ("hair" in row["caption"]) == (Facts.of(sample).hair_share is not None)
 
 
 def test_groups_are_shared_by_counterfactuals(tmp_path):
